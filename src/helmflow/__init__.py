@@ -1,0 +1,45 @@
+"""Free energies of molecules and atomic solids by normalizing flows, with errors to trust.
+
+    import helmflow as hf
+
+    result = hf.free_energy(hf.load_system("ice/mw_cubic_64"), seed=0)
+    print(result)  # F/N = -25.1632(1) kT  (ti+cv; grade A)
+
+Every name below is imported on first use, so that ``import helmflow`` costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Estimate": "helmflow.estimators.estimate",
+    "InputError": "helmflow.errors",
+    "Result": "helmflow.results",
+    "System": "helmflow.system",
+    "bar": "helmflow.estimators.bar",
+    "check_energy": "helmflow.checks",
+    "density_work": "helmflow.generalised_work",
+    "fep": "helmflow.estimators.fep",
+    "free_energy": "helmflow.recipes",
+    "independence_metropolis": "helmflow.samplers.independence",
+    "integrated_autocorrelation": "helmflow.estimators.autocorrelation",
+    "kish_ess": "helmflow.estimators.reweighting",
+    "load_system": "helmflow.system",
+    "mbar": "helmflow.estimators.mbar",
+    "pareto_k": "helmflow.estimators.diagnostics",
+    "reweight": "helmflow.estimators.reweighting",
+    "shipped_systems": "helmflow.system",
+    "work": "helmflow.generalised_work",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'helmflow' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,228 @@
+"""The command ``helmflow``. Heavy packages are imported inside the commands that need them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from helmflow.errors import ConvergenceError, EnergyError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from helmflow.results import Result, RunDirectory
+    from helmflow.settings import Settings
+    from helmflow.system import System
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Free energies of crystals and lattice fields, with errors that can be trusted.",
+    epilog="Start with: helmflow systems; helmflow run ice/mw_cubic_8",
+)
+
+
+class Method(StrEnum):
+    """Named recipes of ``helmflow run``."""
+
+    auto = "auto"
+    fep = "fep"
+    bar = "bar"
+    ti = "ti"
+    frenkel_ladd = "frenkel_ladd"
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        from helmflow.results import installed_versions
+
+        typer.echo(f"helmflow {installed_versions().get('helmflow', 'unknown')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Free energies of crystals and lattice fields, with errors that can be trusted."""
+
+
+@app.command()
+def run(
+    system: Annotated[str, typer.Argument(help="A name from `helmflow systems`, or a TOML file.")],
+    method: Annotated[Method | None, typer.Option(help="The estimator of the headline.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random number.")] = None,
+    target_error: Annotated[
+        float | None,
+        typer.Option(help="Standard error to reach: kT per particle; for lattice fields nats."),
+    ] = None,
+    max_evaluations: Annotated[int | None, typer.Option(help="Energies before giving up.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file; flags override it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/NAME]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish an interrupted run.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead.")] = False,
+) -> None:
+    """Compute a free energy with its error bar and grade."""
+    flags = {
+        "method": method and method.value,
+        "seed": seed,
+        "target_error": target_error,
+        "max_evaluations": max_evaluations,
+        "threads": threads,
+    }
+    with _mistakes_in_one_line():
+        from helmflow.system import load_system
+
+        loaded = load_system(system)
+        path = out or Path("runs") / loaded.name
+        directory, chosen = _open(loaded, system, path, settings, flags, resume)
+        with _interruptible(f"helmflow run {system} --out {path} --resume"):
+            result = _finish(loaded, chosen, directory)
+        typer.echo(result.to_json() if as_json else _summary(result, directory.report))
+    raise typer.Exit(1 if result.grade == "F" else 0)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A directory written by `helmflow run`.")],
+) -> None:
+    """Write the report page of a finished run again."""
+    with _mistakes_in_one_line():
+        from helmflow.report.page import write_page
+        from helmflow.results import RunDirectory
+
+        typer.echo(write_page(RunDirectory.open(run_dir)))
+
+
+@app.command()
+def systems(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable list.")] = False,
+) -> None:
+    """List the systems that ship, with published reference values."""
+    with _mistakes_in_one_line():
+        from helmflow.report.tables import systems_json, systems_table
+        from helmflow.system import shipped_systems
+
+        shipped = shipped_systems()
+        if as_json:
+            typer.echo(systems_json(shipped))
+        else:
+            _console(stderr=False).print(systems_table(shipped))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: kernels, energies, files (under half a minute)."""
+    from helmflow.checks import diagnose
+    from helmflow.report.tables import checks_table
+
+    with _console(stderr=True).status("checking"):
+        checks = diagnose()
+    _console(stderr=False).print(checks_table(checks))
+    failed = [check.name for check in checks if not check.passed]
+    typer.echo(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all is well")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _open(
+    system: "System",
+    name: str,
+    path: Path,
+    file: Path | None,
+    flags: dict[str, object],
+    resume: bool,
+) -> "tuple[RunDirectory, Settings]":
+    """The run directory and settings: new ones, or with ``resume`` those the run started with."""
+    from helmflow.results import RunDirectory
+    from helmflow.settings import load_settings
+
+    if not (resume and RunDirectory.started(path)):
+        chosen = load_settings(file, flags).resolved(system.kind)
+        made = RunDirectory.create(path, chosen.to_toml(), system.digest, system=name)
+        return made, chosen
+    directory = RunDirectory.resume(path, system.digest)
+    started = load_settings(directory.path / "settings.toml", {"threads": flags["threads"]})
+    asked = load_settings(file or directory.path / "settings.toml", flags).resolved(system.kind)
+    for name in type(started).model_fields:
+        if name != "threads" and getattr(asked, name) != getattr(started, name):
+            raise InputError(
+                name,
+                f"{getattr(started, name)!s} (what {path} was started with)",
+                getattr(asked, name),
+            )
+    return directory, started
+
+
+def _finish(system: "System", settings: "Settings", directory: "RunDirectory") -> "Result":
+    """Run what is left of a run, with progress on stderr; its result and page are then on disk."""
+    from helmflow.report.page import write_page
+    from helmflow.report.progress import ProgressDisplay
+    from helmflow.results import Event
+
+    if not directory.finished:
+        import torch
+
+        from helmflow.recipes import run as run_recipe
+
+        torch.set_num_threads(settings.threads)
+        with ProgressDisplay(_console(stderr=True)) as display:
+
+            def progress(event: Event) -> None:
+                directory.record(event)
+                display(event)
+
+            result = run_recipe(system, settings, directory, progress)
+        if not directory.finished:
+            directory.write_result(result)
+    if not directory.report.exists():
+        write_page(directory)
+    return directory.read_result()
+
+
+def _summary(result: "Result", page: Path) -> str:
+    """What a person reads after a run; the number is the last line."""
+    from helmflow.report.tables import reference_lines
+
+    lines = [result.reason, *reference_lines(result), f"report: {page}", str(result)]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """User mistakes: one line on stderr and exit code 2; a failed calculation: exit code 1."""
+    try:
+        yield
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    except (EnergyError, ConvergenceError) as error:
+        typer.echo(f"failed: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _interruptible(command: str) -> Iterator[None]:
+    """Ctrl-C says how to go on; the files are always in order, so there is nothing to save."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        typer.echo(f"\ninterrupted; finish it with: {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)

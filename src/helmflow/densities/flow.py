@@ -1,0 +1,33 @@
+"""A base density pushed through a bijector."""
+
+from typing import final
+
+import torch
+
+from helmflow.bijectors.base import Bijector
+from helmflow.densities.base import Density
+from helmflow.shapes import Configs, Values
+
+
+@final
+class Flow(Density):
+    """The density of ``x = f(z)`` with z from a base density.
+
+    ``log q(x) = log p_0(z) - log|det df/dz|`` at ``z = f^-1(x)``.
+    """
+
+    def __init__(self, base: Density, bijector: Bijector) -> None:
+        super().__init__()
+        self.base = base
+        self.bijector = bijector
+
+    def log_prob(self, x: Configs) -> Values:
+        """Log density (batch,), through the inverse map."""
+        z, log_det = self.bijector.inverse(x)
+        return self.base.log_prob(z) + log_det
+
+    def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
+        """Draw n independent samples and their log density, through the forward map."""
+        z, log_p = self.base.sample_and_log_prob(n, generator)
+        x, log_det = self.bijector.forward(z)
+        return x, log_p - log_det

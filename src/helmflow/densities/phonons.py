@@ -1,0 +1,67 @@
+"""Gaussian bases made from a potential: harmonic (from its Hessian) and self-consistent."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.densities.gaussian import Gaussian
+from helmflow.manifolds.symmetry import SymmetryGroup
+from helmflow.shapes import Values
+
+ValueAndGradient = Callable[[Tensor], tuple[Values, Tensor]]
+
+
+def force_constants(target: ValueAndGradient, symmetry: SymmetryGroup, *, step: float) -> Tensor:
+    """Hessian of a reduced potential at u = 0 by central differences of its gradient.
+
+    K_ij = [ g_j(u + h e_i) - g_j(u - h e_i) ] / 2h   for symmetry-distinct rows i only
+
+    ``step`` = h in the length unit; returns (n, n) in kT/length^2, invariant under ``symmetry``.
+    """
+    n_sites, d = symmetry.translations.shape[1], symmetry.rotations.shape[1]
+    rows = {}
+    for site in symmetry.representatives():
+        u = torch.zeros(2 * d, n_sites * d, dtype=torch.float64)
+        for component in range(d):
+            u[component, site * d + component] = step
+            u[d + component, site * d + component] = -step
+        _, gradient = target(u)
+        row = (gradient[:d] - gradient[d:]) / (2 * step)
+        rows[site] = row.reshape(d, n_sites, d).numpy()
+    return torch.from_numpy(symmetry.expand(rows))
+
+
+def self_consistent(
+    base: Gaussian,
+    target: ValueAndGradient,
+    symmetry: SymmetryGroup,
+    *,
+    iterations: int,
+    n_samples: int,
+    generator: Generator,
+) -> Gaussian:
+    """The Gaussian whose force constants are the target's mean Hessian under itself.
+
+    K <- K + < K u (g - K u)^T >_K     (Stein's identity for < grad grad u_target >)
+
+    The fixed point minimises KL(base || target) over Gaussians of zero mean (self-consistent
+    harmonic approximation; Hooton 1955, doi:10.1080/14786440408520575). ``n_samples`` draws per
+    iteration, averaged over ``symmetry``; the product with its order sets the noise of K.
+    """
+    for _ in range(iterations):
+        correction = torch.zeros_like(base.precision)
+        drawn = 0
+        while drawn < n_samples:
+            u = base.sample(min(2048, n_samples - drawn), generator)
+            _, gradient = target(u)
+            force = u @ base.precision
+            correction += force.T @ (gradient - force)
+            drawn += len(u)
+        mean = symmetry.average((correction / drawn).numpy())
+        base = Gaussian(
+            base.precision + torch.from_numpy(np.ascontiguousarray(mean)),
+            n_translations=base.n_translations,
+        )
+    return base

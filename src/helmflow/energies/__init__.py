@@ -1,0 +1,1 @@
+"""Potential energies, in the units of their system."""

@@ -1,0 +1,117 @@
+"""The Stillinger-Weber crystal: silicon, and water as the monatomic model mW."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from helmflow.energies.listed import Images, ListedEnergy
+from helmflow.errors import InputError
+from helmflow.shapes import Values
+
+# Where the tail exp(sigma / (r - a sigma)) is cut: exp(-50) = 2e-22.
+_TAIL = 0.02
+
+
+class StillingerWeber(ListedEnergy):
+    """Stillinger-Weber potential with exponents p = 4, q = 0.
+
+        U = sum_{i<j} A eps [B (sigma/r)^4 - 1] exp[sigma / (r - a sigma)]
+          + sum_i sum_{j<k} lambda eps (cos theta_jik - cos theta_0)^2
+            exp[gamma sigma / (r_ij - a sigma)] exp[gamma sigma / (r_ik - a sigma)]
+
+    for distances below ``a sigma``.
+
+    Args:
+        reference: sites (n, 3).
+        cell_matrix: periodic cell (3, 3), rows are its vectors.
+        epsilon, sigma: energy and length scale, in the units of the system.
+        A, B, a, lambda_, gamma, cos_theta0: numbers of the potential.
+        images: which periodic images count, see ``ListedEnergy``.
+        skin: how much further than the range neighbours are listed; sigma by default.
+
+    Raises:
+        InputError: see ``ListedEnergy``; or a parameter is not positive.
+
+    Sources: F. H. Stillinger, T. A. Weber, Phys. Rev. B 31, 5262 (1985),
+    doi:10.1103/PhysRevB.31.5262; V. Molinero, E. B. Moore, J. Phys. Chem. B 113, 4008 (2009),
+    doi:10.1021/jp805227c.
+    """
+
+    def __init__(
+        self,
+        reference: Tensor,
+        cell_matrix: Tensor,
+        *,
+        epsilon: float,
+        sigma: float,
+        A: float,
+        B: float,
+        a: float,
+        lambda_: float,
+        gamma: float,
+        cos_theta0: float,
+        images: Images | None = None,
+        skin: float | None = None,
+    ) -> None:
+        positive = {"epsilon": epsilon, "sigma": sigma, "a": a, "gamma": gamma}
+        for name, value in positive.items():
+            if not value > 0:
+                raise InputError(f"potential.{name}", "a positive number", value)
+        # Both exponentials are below 2e-22 between this range and a sigma.
+        range_ = (a - _TAIL * min(1.0, gamma)) * sigma
+        super().__init__(
+            reference,
+            cell_matrix,
+            range_=range_,
+            skin=sigma if skin is None else skin,
+            closest=0.3 * sigma,
+            both=True,
+            images=images,
+        )
+        self.epsilon, self.sigma, self.gamma = float(epsilon), float(sigma), float(gamma)
+        self.A, self.B, self.a = float(A), float(B), float(a)
+        self.lambda_, self.cos_theta0 = float(lambda_), float(cos_theta0)
+
+    def _kernel(self, name: Literal["energies", "traces"]) -> tuple[Callable[..., None], tuple]:
+        if name == "energies":
+            from helmflow.kernels import stillinger_weber as kernels
+        else:
+            from helmflow.kernels import stillinger_weber_trace as kernels
+        from helmflow.kernels.stillinger_weber import Parameters
+
+        parameters = Parameters(
+            self.epsilon,
+            self.sigma,
+            self.A,
+            self.B,
+            self.a,
+            self.lambda_,
+            self.gamma,
+            self.cos_theta0,
+            self.range,
+        )
+        return getattr(kernels, name), parameters
+
+    def _from_vectors(self, d: Tensor, first: Tensor) -> Values:
+        r2 = d.square().sum(-1)
+        inside = r2 < self.range**2
+        # Replaced before roots and divisions, so that derivatives outside are zero, not NaN.
+        r = torch.where(inside, r2, (self.range / 2) ** 2).sqrt()
+        y = self.sigma / (r - self.a * self.sigma)
+        pair = self.A * self.epsilon * (self.B * (self.sigma / r) ** 4 - 1) * y.exp()
+        two_body = 0.5 * torch.where(inside, pair, 0.0).sum(-1)
+
+        g = torch.where(inside, (self.gamma * y).exp(), 0.0)
+        n = d / r.unsqueeze(-1)
+        p = g.unsqueeze(-1) * n
+        q = (p.unsqueeze(-1) * n.unsqueeze(-2)).flatten(-2)
+        # Moments of the neighbours of every atom: S, D, P (3), Q (9); see the kernel.
+        moments = torch.cat([torch.stack([g, g * g], -1), p, q], -1)
+        zeros = d.new_zeros(len(d), self.n_particles, moments.shape[-1])
+        s, same, p, q = zeros.index_add(1, first, moments).split([1, 1, 3, 9], -1)
+        c = self.cos_theta0
+        squares = q.square().sum(-1) - 2 * c * p.square().sum(-1)
+        squares = squares + (c * s).square().sum(-1) - (1 - c) ** 2 * same.sum(-1)
+        return two_body + 0.5 * self.lambda_ * self.epsilon * squares.sum(-1)

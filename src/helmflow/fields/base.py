@@ -1,0 +1,30 @@
+"""Local functions of displacements and their Stein functions."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Point(NamedTuple):
+    """Where Stein functions are evaluated, one row per configuration."""
+
+    u: Tensor  # (batch, n) displacements
+    dual: Tensor  # K u
+    gradient: Tensor  # of the target's reduced potential
+    direction: Tensor  # K^-1 grad u_lambda
+
+
+class Field(ABC):
+    """Functions phi_k(u), k < size, that generate mean-zero statistics of a density exp(-u_lambda).
+
+    S_k = (K^-1 grad phi_k) . grad u_lambda - tr[K^-1 grad grad phi_k],   < S_k >_lambda = 0
+
+    by partial integration (Stein's identity), for any positive K.
+    """
+
+    size: int
+
+    @abstractmethod
+    def stein(self, point: Point) -> Tensor:
+        """S_k at every configuration: (size, batch)."""

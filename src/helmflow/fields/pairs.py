@@ -1,0 +1,117 @@
+"""Quadratic and radial functions of the bonds of a crystal, shell by shell."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helmflow.fields.base import Field, Point
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Bonds of about one length between one pair of species."""
+
+    first: Array  # (P,) int32
+    second: Array  # (P,) int32
+    bond: Array  # (P, 3) reference vectors
+    radius: float
+
+
+def bond_shells(
+    positions: Array, cell: Array, species: tuple[str, ...], n_shells: int
+) -> list[Shell]:
+    """The ``n_shells`` shortest groups of bonds, every bond once, periodic images included.
+
+    Bonds belong together when their lengths differ by less than 2 % and their species agree.
+    """
+    import vesin
+
+    volume_per_site = abs(np.linalg.det(cell)) / len(positions)
+    cutoff = 2.6 * volume_per_site ** (1 / 3)
+    i, j, bond, r = vesin.NeighborList(cutoff=cutoff, full_list=False).compute(
+        points=positions, box=cell, periodic=True, quantities="ijDd"
+    )
+    kinds = np.sort(np.array(species)[np.stack([i, j])], axis=0)
+    shells = []
+    for kind in np.unique(kinds, axis=1).T:
+        members = np.flatnonzero((kinds == kind[:, None]).all(0))
+        members = members[np.argsort(r[members], kind="stable")]
+        breaks = np.flatnonzero(np.diff(r[members]) > 0.02 * r[members][:-1]) + 1
+        for group in np.split(members, breaks):
+            order = group[np.lexsort((j[group], i[group]))]
+            shells.append(
+                Shell(
+                    i[order].astype(np.int32),
+                    j[order].astype(np.int32),
+                    np.ascontiguousarray(bond[order]),
+                    float(r[order].mean()),
+                )
+            )
+    return sorted(shells, key=lambda shell: shell.radius)[:n_shells]
+
+
+class PairField(Field):
+    """Bond functions of one shell: two quadratic forms and Gaussians of the bond length.
+
+    phi = sum (n0.w)^2/2,  sum w^2/2,  sum exp(-(|d0 + w| - c_k)^2 / 2 s^2)  and, if ``mirrored``,
+    the same Gaussians of |d0 - w|, with w the relative displacement of the bond d0. All radial
+    functions are bounded, so that no rare configuration can carry a huge value.
+
+    covariance: (3n, 3n) = K^-1 of the base. The grid of ``n_radial`` centres spans ``reach``
+    standard deviations of the base's bond length around the shell's radius.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        covariance: Tensor,
+        *,
+        n_radial: int,
+        reach: tuple[float, float],
+        mirrored: bool,
+    ) -> None:
+        n = len(covariance) // 3
+        blocks = covariance.reshape(n, 3, n, 3).numpy()
+        i, j = shell.first, shell.second
+        spread = blocks[i, :, i] + blocks[j, :, j] - blocks[i, :, j] - blocks[j, :, i]
+        unit = shell.bond / np.linalg.norm(shell.bond, axis=1, keepdims=True)
+        sigma = np.sqrt(np.einsum("pa,pab,pb->p", unit, spread, unit).mean())
+        low = max(shell.radius - reach[0] * sigma, 0.3 * shell.radius)
+        high = shell.radius + reach[1] * sigma
+        spacing = (high - low) / max(n_radial - 1, 1)
+        self._shell = shell
+        self._bond = shell.bond.ravel()
+        self._spread = np.stack(
+            [spread[:, a, b] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
+        ).ravel()
+        self._grid = np.array([low, 1.1 * spacing, spacing, n_radial])
+        self._signs = (1.0, -1.0) if mirrored else (1.0,)
+        self.size = 2 + n_radial * len(self._signs)
+
+    def stein(self, point: Point) -> Tensor:
+        """S_k at every configuration: (size, batch)."""
+        from helmflow.kernels import radial
+
+        out = np.empty((self.size, len(point.u)))
+        n_radial = int(self._grid[3])
+        both = np.empty((2 + n_radial, len(point.u)))
+        u, direction = point.u.contiguous().numpy(), point.direction.contiguous().numpy()
+        for k, sign in enumerate(self._signs):
+            radial.stein(
+                u,
+                direction,
+                self._shell.first,
+                self._shell.second,
+                self._bond,
+                self._spread,
+                self._grid,
+                sign,
+                both,
+            )
+            out[:2] = both[:2]
+            out[2 + k * n_radial : 2 + (k + 1) * n_radial] = both[2:]
+        return torch.from_numpy(out)

@@ -1,0 +1,46 @@
+"""The base's and the target's own potentials as generating functions."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from helmflow.fields.base import Field, Point
+
+
+class HarmonicField(Field):
+    """phi = u K u / 2, whose Stein function is the virial of the base's forces."""
+
+    size = 1
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def stein(self, point: Point) -> Tensor:
+        """K u . direction - dim: (1, batch)."""
+        return (torch.linalg.vecdot(point.dual, point.direction) - self._dim)[None]
+
+
+class TargetField(Field):
+    """phi = u_target(u) and u_target(-u): the exact first-order generators of a crystal's work.
+
+    gradient(u) -> (batch, n) and hessian_trace(u) -> tr[K^-1 grad grad u_target](u), in kT.
+    """
+
+    size = 2
+
+    def __init__(
+        self,
+        gradient: Callable[[Tensor], Tensor],
+        hessian_trace: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._gradient = gradient
+        self._hessian_trace = hessian_trace
+
+    def stein(self, point: Point) -> Tensor:
+        """Stein functions of both: (2, batch)."""
+        mirrored = -point.u
+        here = torch.linalg.vecdot(point.gradient, point.direction)
+        there = -torch.linalg.vecdot(self._gradient(mirrored), point.direction)
+        traces = self._hessian_trace(point.u), self._hessian_trace(mirrored)
+        return torch.stack([here - traces[0], there - traces[1]])

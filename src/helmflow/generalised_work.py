@@ -1,0 +1,35 @@
+"""Generalised work: the one quantity that training, sampling and estimators consume."""
+
+from collections.abc import Callable
+
+from helmflow.bijectors.base import Bijector, Identity
+from helmflow.shapes import Configs, Values
+
+ReducedPotential = Callable[[Configs], Values]
+"""Reduced potential u (batch,), in kT, of configurations (batch, *event)."""
+
+
+def work(
+    x: Configs,
+    u_from: ReducedPotential,
+    u_to: ReducedPotential,
+    bijector: Bijector | None = None,
+) -> Values:
+    """Work (batch,) of carrying samples x of one state to another, through a map if given.
+
+    ``w(x) = u_to(f(x)) - u_from(x) - log|det df/dx|``, in kT. With ``u_from = u_A``,
+    ``u_to = u_B`` and x from A this is w_F; the reverse work w_R is
+    ``work(y, u_B, u_A, Inverse(f))`` with y from B (not minus the forward work).
+    Source: C. Jarzynski, doi:10.1103/PhysRevE.65.046122.
+    """
+    y, log_det = (bijector or Identity()).forward(x)
+    return u_to(y) - u_from(x) - log_det
+
+
+def density_work(x: Configs, log_q: Values, u: ReducedPotential) -> Values:
+    """Work (batch,) from a normalised density (free energy zero) to a state, in kT.
+
+    ``w(x) = u(x) + log q(x)``: minus the log importance weight, with <w> = f + KL(q || p).
+    For x from q this is w_F; for x from the state, w_R is minus this.
+    """
+    return u(x) + log_q

@@ -1,0 +1,1 @@
+"""Compiled kernels: batches of configurations, one configuration per SIMD lane."""

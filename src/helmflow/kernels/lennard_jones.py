@@ -1,0 +1,123 @@
+"""Lennard-Jones energies, gradients and Hessian traces of a batch of displaced crystals."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from helmflow.kernels.blocks import JIT, aligned, clear, end, pack, pair_vector, spread, unpack
+from helmflow.kernels.covariance import quadratic, relative, trace
+from helmflow.kernels.simd import LANES, any_lane, item, select, splat
+from helmflow.kernels.vectors import ATOM, accumulate, dot, fetch, scale, subtract
+
+# Numba's cache watches this file only: the digest of what it inlines must change with it.
+SIMD_DIGEST = "000000000000"
+
+
+class Parameters(NamedTuple):
+    """Constants of the pair potential; ``shift`` is subtracted from every pair in range."""
+
+    epsilon: float
+    sigma: float
+    cutoff: float
+    shift: float
+
+
+@njit(**JIT)
+def _energy(x, g, lengths, longest, pairs, box, p, want_gradient):
+    """Energy of one block; adds the gradient to ``g``."""
+    slope = 24.0 * p.epsilon / (p.sigma * p.sigma)
+    zero = splat(0.0)
+    energy = zero
+    counted = zero
+    for i in range(lengths.size):
+        start = fetch(x, i * ATOM)
+        total = (zero, zero, zero)
+        # No pair further apart than this in the reference can come within the cutoff.
+        reach = p.cutoff + lengths[i] + longest
+        for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
+            if item(pairs.distances, k) > reach:
+                break
+            there = end(pairs, k)
+            d = pair_vector(x, start, there, pairs, k, box)
+            r2 = dot(d, d)
+            inside = r2 < p.cutoff * p.cutoff
+            if not any_lane(inside):
+                continue
+            s2 = select(inside, (p.sigma * p.sigma) / r2, 0.0)
+            s6 = s2 * s2 * s2
+            energy += s6 * (s6 - 1.0)
+            counted += select(inside, 1.0, 0.0)
+            if want_gradient:
+                f = scale((s6 * s2) * (slope - (2.0 * slope) * s6), d)
+                accumulate(g, there, f)
+                total = subtract(total, f)
+        if want_gradient:
+            accumulate(g, i * ATOM, total)
+    return (4.0 * p.epsilon) * energy - p.shift * counted
+
+
+@njit(**JIT)
+def energies(u, pairs, box, p, energy, gradient, extent, want_gradient):
+    """Energies (B,), gradients (B, 3n) and largest squared displacements (B,) of rows ``u``.
+
+    ``pairs`` lists every pair once; ``box`` is None, or three lengths to round every pair vector
+    to its nearest image.
+    """
+    batch, size = u.shape
+    x = aligned(size * LANES)
+    g = aligned(size * LANES)
+    lengths = np.empty(size // 3)
+    for first in range(0, batch, LANES):
+        count = min(LANES, batch - first)
+        squared, longest = pack(u, first, count, x, lengths)
+        clear(g)
+        value = _energy(x, g, lengths, longest, pairs, box, p, want_gradient)
+        spread(value, first, count, energy)
+        spread(squared, first, count, extent)
+        if want_gradient:
+            unpack(g, first, count, gradient)
+
+
+@njit(**JIT)
+def _trace(x, lengths, longest, pairs, box, p, blocks):
+    """Trace of covariance times Hessian of one block."""
+    curvature = 4.0 * p.epsilon / (p.sigma * p.sigma)
+    total = splat(0.0)
+    for i in range(lengths.size):
+        start = fetch(x, i * ATOM)
+        reach = p.cutoff + lengths[i] + longest
+        for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
+            if item(pairs.distances, k) > reach:
+                break
+            d = pair_vector(x, start, end(pairs, k), pairs, k, box)
+            r2 = dot(d, d)
+            inside = r2 < p.cutoff * p.cutoff
+            if not any_lane(inside):
+                continue
+            inverse = select(inside, 1.0 / r2, 0.0)
+            s2 = (p.sigma * p.sigma) * inverse
+            s6 = s2 * s2 * s2
+            # U'/r and U'': the Hessian is U'/r across the pair and U'' along it.
+            across = (curvature * s6 * s2) * (6.0 - 12.0 * s6)
+            along = (curvature * s6 * s2) * (156.0 * s6 - 42.0)
+            projected = inverse * quadratic(blocks, 9 * k, d)
+            total += (along - across) * projected + across * trace(blocks, 9 * k)
+    return total
+
+
+@njit(**JIT)
+def traces(u, pairs, box, p, covariance, out, extent):
+    """tr(C H) (B,) and largest squared displacements (B,) of rows ``u``; C (3n, 3n)."""
+    batch, size = u.shape
+    x = aligned(size * LANES)
+    lengths = np.empty(size // 3)
+    blocks = np.empty(9 * pairs.index.size)
+    for i in range(size // 3):
+        for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
+            relative(covariance, i, pairs.index[k], pairs.index[k], blocks, 9 * k)
+    for first in range(0, batch, LANES):
+        count = min(LANES, batch - first)
+        squared, longest = pack(u, first, count, x, lengths)
+        spread(_trace(x, lengths, longest, pairs, box, p, blocks), first, count, out)
+        spread(squared, first, count, extent)

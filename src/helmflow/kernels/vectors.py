@@ -1,0 +1,87 @@
+"""Arithmetic of 3-vectors and symmetric 3 x 3 matrices whose components are SIMD values.
+
+A vector is a tuple (x, y, z), a symmetric matrix (xx, xy, xz, yy, yz, zz). Every function is
+inlined by the compiler, so the tuples cost nothing.
+"""
+
+from numba import njit
+
+from helmflow.kernels.simd import LANES, load, store
+
+INLINE = {"nogil": True, "error_model": "numpy", "boundscheck": False, "forceinline": True}
+
+ATOM = 3 * LANES
+"""Numbers per atom in a block of ``LANES`` configurations."""
+
+
+@njit(**INLINE)
+def fetch(x, at):
+    """The vector stored at ``x[at : at + ATOM]``."""
+    return load(x, at), load(x, at + LANES), load(x, at + 2 * LANES)
+
+
+@njit(**INLINE)
+def put(x, at, v):
+    """Store a vector at ``x[at : at + ATOM]``."""
+    store(x, at, v[0])
+    store(x, at + LANES, v[1])
+    store(x, at + 2 * LANES, v[2])
+
+
+@njit(**INLINE)
+def accumulate(x, at, v):
+    """Add a vector to the one stored at ``x[at : at + ATOM]``."""
+    put(x, at, add(fetch(x, at), v))
+
+
+@njit(**INLINE)
+def add(a, b):
+    """a + b."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+@njit(**INLINE)
+def subtract(a, b):
+    """a - b."""
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+@njit(**INLINE)
+def scale(s, a):
+    """s a."""
+    return s * a[0], s * a[1], s * a[2]
+
+
+@njit(**INLINE)
+def dot(a, b):
+    """a . b."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit(**INLINE)
+def add_outer(q, a, b):
+    """q + a b, for parallel vectors a and b."""
+    return (
+        q[0] + a[0] * b[0],
+        q[1] + a[0] * b[1],
+        q[2] + a[0] * b[2],
+        q[3] + a[1] * b[1],
+        q[4] + a[1] * b[2],
+        q[5] + a[2] * b[2],
+    )
+
+
+@njit(**INLINE)
+def times(q, a):
+    """q a, for a symmetric matrix q."""
+    return (
+        q[0] * a[0] + q[1] * a[1] + q[2] * a[2],
+        q[1] * a[0] + q[3] * a[1] + q[4] * a[2],
+        q[2] * a[0] + q[4] * a[1] + q[5] * a[2],
+    )
+
+
+@njit(**INLINE)
+def contract(q, r):
+    """q : r, the sum of products of all nine elements of two symmetric matrices."""
+    return q[0] * r[0] + q[3] * r[3] + q[5] * r[5] + 2.0 * (q[1] * r[1] + q[2] * r[2] + q[4] * r[4])

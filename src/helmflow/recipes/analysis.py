@@ -1,0 +1,126 @@
+"""From recorded work values to estimates: every number of a run, and nothing but numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from helmflow.errors import ConvergenceError
+from helmflow.estimators.autocorrelation import integrated_autocorrelation
+from helmflow.estimators.bar import bar
+from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.fep import fep
+from helmflow.estimators.integration import Integral, Ladder, thermodynamic_integration
+from helmflow.estimators.mbar import MultistateEstimate, mbar
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Work values w = u_B - u_A of every node, and what belongs to them.
+
+    lam (K,); work: (T, B) per node; controls: (F, T, B) per node, or None.
+    """
+
+    lam: Array
+    work: Sequence[Array]
+    controls: Sequence[Array] | None
+
+    @classmethod
+    def from_columns(cls, lam: Array, node: Array, work: Array, controls: Array) -> "Samples":
+        """Split columns (chains) by node: work (T, chains), controls (T, F, chains)."""
+        nodes = range(len(lam))
+        split = [controls[:, :, node == k].transpose(1, 0, 2) for k in nodes]
+        return cls(lam, [work[:, node == k] for k in nodes], split if controls.shape[1] else None)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Two neighbouring nodes: free energy from below, from above and from both."""
+
+    up: Estimate
+    down: Estimate  # already f_upper - f_lower
+    both: Estimate
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All estimates of delta_f = f_target - f_base in kT."""
+
+    samples: Samples
+    integral: Integral | None
+    states: MultistateEstimate | None
+    rungs: tuple[Rung, ...]
+    inefficiency: Array  # (K,) g of the work at each node
+    one_sided: Estimate | None
+
+    @property
+    def n_eff(self) -> float:
+        """Smallest number of effective samples of any node."""
+        sizes = [w.size for w in self.samples.work]
+        return float(np.min(np.array(sizes) / self.inefficiency))
+
+
+def integrate(samples: Samples) -> Integral:
+    """Thermodynamic integration of samples on a Gauss-Lobatto ladder."""
+    ladder = Ladder.lobatto(len(samples.lam))
+    degree = min(3, len(samples.lam) - 2)
+    return thermodynamic_integration(samples.work, samples.controls, ladder, degree=degree)
+
+
+def analyse(samples: Samples) -> Analysis:
+    """Every estimator that the samples allow: one node FEP, two BAR, more TI and MBAR."""
+    g = np.array([_inefficiency(w, k > 0) for k, w in enumerate(samples.work)])
+    if len(samples.lam) == 1:
+        return Analysis(samples, None, None, (), g, fep(samples.work[0].ravel(), g=g[0]))
+    rungs = tuple(
+        _rung(samples.work[k], samples.work[k + 1], gap, (g[k], g[k + 1]))
+        for k, gap in enumerate(np.diff(samples.lam))
+    )
+    several = len(samples.lam) > 2
+    return Analysis(
+        samples=samples,
+        integral=integrate(samples) if several else None,
+        states=_multistate(samples, g) if several else None,
+        rungs=rungs,
+        inefficiency=g,
+        one_sided=None,
+    )
+
+
+def climb(rungs: Sequence[Rung], direction: str) -> Estimate:
+    """Sum over the ladder of one direction ("up", "down") or of both ("both")."""
+    parts = [{"up": r.up, "down": r.down, "both": r.both}[direction] for r in rungs]
+    return Estimate(
+        value=sum(p.value for p in parts),
+        stderr=math.sqrt(sum(p.stderr**2 for p in parts)),
+        n_eff=min(p.n_eff for p in parts),
+        method={"up": "fep up", "down": "fep down", "both": "bar"}[direction],
+    )
+
+
+def _inefficiency(work: Array, chain: bool) -> float:
+    if not chain or len(work) < 4:
+        return 1.0
+    return max(integrated_autocorrelation(work.T).g, 1.0)
+
+
+def _rung(lower: Array, upper: Array, gap: float, g: tuple[float, float]) -> Rung:
+    forward, reverse = gap * lower.ravel(), -gap * upper.ravel()
+    down = fep(reverse, g=g[1])
+    return Rung(
+        up=fep(forward, g=g[0]),
+        down=Estimate(-down.value, down.stderr, down.n_eff, down.method, down.diagnostics),
+        both=bar(forward, reverse, g=g),
+    )
+
+
+def _multistate(samples: Samples, g: Array) -> MultistateEstimate | None:
+    work = np.concatenate([w.ravel() for w in samples.work])
+    counts = [w.size for w in samples.work]
+    try:
+        return mbar(np.outer(samples.lam, work), counts, g=list(g))
+    except ConvergenceError:  # the certificate then lacks its cross-check and says so
+        return None

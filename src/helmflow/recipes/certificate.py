@@ -1,0 +1,141 @@
+"""The checks that decide how far a result can be trusted."""
+
+import math
+
+import numpy as np
+from scipy.stats import chi2
+
+from helmflow.estimators.estimate import Estimate
+from helmflow.recipes.analysis import Analysis, climb
+from helmflow.results import Check
+
+Array = np.ndarray
+HOPELESS_OVERLAP = 0.001
+HOPELESS_DISAGREEMENT = 6.0
+
+
+def certificate(
+    analysis: Analysis,
+    headline: Estimate,
+    *,
+    target_error: float,
+    displaced: float | None,
+) -> list[Check]:
+    """Checks of one run; ``target_error`` is in kT for the whole system.
+
+    Limits follow Mey et al. (doi:10.33011/livecoms.2.1.18378) for overlap and effective samples
+    and Vehtari et al. (arXiv:1507.02646) for k-hat.
+    """
+    checks = [
+        _at_most("target error", headline.stderr, target_error * (1 + 1e-9), "kT, whole system"),
+        _at_least("effective samples", analysis.n_eff, 50.0, "least of all nodes", hard=10.0),
+    ]
+    if analysis.one_sided is not None:
+        checks += _one_sided(analysis.one_sided)
+    else:
+        checks += _two_sided(analysis, headline)
+    checks += _chains(analysis)
+    if displaced is not None:
+        checks.append(
+            _at_most("left their site", displaced, 1e-3, "fraction of particles", hard=1e-2)
+        )
+    return checks
+
+
+def _one_sided(estimate: Estimate) -> list[Check]:
+    tail = estimate.diagnostics.get("pareto_k", math.inf)
+    return [
+        _at_most("pareto k", tail, 0.7, "tail of the weights", hard=1.0),
+        _at_least("weights that count", estimate.n_eff, 50.0, "Kish's number", hard=10.0),
+    ]
+
+
+def _two_sided(analysis: Analysis, headline: Estimate) -> list[Check]:
+    up, down = climb(analysis.rungs, "up"), climb(analysis.rungs, "down")
+    overlap = min(r.both.diagnostics["overlap"] for r in analysis.rungs)
+    tails = [
+        rung.both.diagnostics.get(f"pareto_k_{side}", math.inf)
+        for rung in analysis.rungs
+        for side in ("forward", "reverse")
+    ]
+    checks = [
+        _at_most("forward against reverse", _sigmas(up, down), 2.0, "standard errors"),
+        _at_least("overlap", overlap, 0.03, "least of neighbouring nodes", hard=HOPELESS_OVERLAP),
+        _at_most("pareto k", max(tails), 0.7, "worst of both directions"),
+    ]
+    if len(analysis.rungs) > 1:
+        other = math.inf
+        if analysis.states is not None:
+            other = _sigmas(headline, analysis.states.difference(0, len(analysis.rungs)))
+        checks.insert(
+            0,
+            _at_most(
+                "integration against mbar",
+                other,
+                2.0,
+                "standard errors",
+                hard=HOPELESS_DISAGREEMENT,
+            ),
+        )
+    return checks
+
+
+def _chains(analysis: Analysis) -> list[Check]:
+    """Do groups of chains agree, and does the second half of the run agree with the first?"""
+    series = analysis.samples.work
+    if analysis.integral is not None and analysis.samples.controls is not None:
+        series = analysis.integral.residual
+    groups, drifts = [], []
+    for k, work in enumerate(series):
+        if work.shape[1] >= 8:
+            groups.append(_group_chi2(work))
+        if k and len(work) >= 8 and work.shape[1] >= 4:
+            half = len(work) // 2
+            change = work[half:].mean(0) - work[:half].mean(0)
+            drifts.append(change.mean() / (change.std(ddof=1) / math.sqrt(len(change))))
+    checks = []
+    if groups:
+        total, freedom = np.sum(groups, axis=0)
+        chance = float(chi2.sf(total, freedom))
+        checks.append(_at_least("repeats agree", chance, 0.01, "chance of their scatter"))
+    if drifts:
+        total = float(np.square(drifts).sum())
+        chance = float(chi2.sf(total, len(drifts)))
+        checks.append(_at_least("no drift", chance, 0.01, "chance of the halves' difference"))
+    return checks
+
+
+def _group_chi2(work: Array, n_groups: int = 4) -> tuple[float, int]:
+    """Scatter of the means of groups of chains against the scatter of chains within them."""
+    means = work.mean(0)
+    groups = [means[k::n_groups] for k in range(n_groups)]
+    within = np.mean([g.var(ddof=1) for g in groups])
+    if within == 0.0:
+        return 0.0, n_groups - 1
+    centre = means.mean()
+    total = sum(len(g) * (g.mean() - centre) ** 2 for g in groups) / within
+    # With few chains the ratio follows an F law; its tail is matched by rescaling to chi2.
+    freedom = len(means) - n_groups
+    return float(total * max(freedom - 2, 1) / freedom), n_groups - 1
+
+
+def _sigmas(a: Estimate, b: Estimate) -> float:
+    scale = math.hypot(a.stderr, b.stderr)
+    difference = abs(a.value - b.value)
+    if difference == 0.0:
+        return 0.0
+    return difference / scale if scale > 0.0 else math.inf
+
+
+def _at_most(name: str, value: float, limit: float, meaning: str, hard: float = math.inf) -> Check:
+    broken = not value <= hard
+    bound = hard if broken else limit
+    return Check(name, value, bound, bool(value <= limit), "hard" if broken else "soft", meaning)
+
+
+def _at_least(
+    name: str, value: float, limit: float, meaning: str, hard: float = -math.inf
+) -> Check:
+    broken = not value >= hard
+    bound = hard if broken else limit
+    return Check(name, value, bound, bool(value >= limit), "hard" if broken else "soft", meaning)

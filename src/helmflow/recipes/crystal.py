@@ -1,0 +1,122 @@
+"""Crystals: displacements from lattice sites, centre of mass fixed."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helmflow.densities.gaussian import Gaussian
+from helmflow.densities.phonons import force_constants
+from helmflow.energies.stillinger_weber import StillingerWeber
+from helmflow.errors import InputError
+from helmflow.fields.base import Field
+from helmflow.fields.pairs import PairField, bond_shells
+from helmflow.fields.potential import HarmonicField, TargetField
+from helmflow.manifolds.symmetry import crystal_symmetry
+from helmflow.recipes.problem import Problem
+from helmflow.recipes.radial_distribution import RadialDistribution
+from helmflow.shapes import Values
+from helmflow.streams import stream
+from helmflow.system import System
+
+FORCE_TOLERANCE = 1e-3
+"""Largest force at the reference, in kT per nearest-neighbour distance."""
+
+
+class Crystal(Problem):
+    """A crystal of N particles; u = displacements, flattened to 3N, of zero mean.
+
+    Z = (V/N) N^(3/2) Lambda^(-3N) int d^(3N-3)u exp(-beta U),  the integral over orthonormal
+    coordinates of the zero-mean space: all translations and permutations of one crystal counted,
+    divided by N! (the convention of doi:10.1088/2632-2153/ac6b16).
+    """
+
+    n_translations = 3
+    observable_names = ("potential energy per particle",)
+    fit_iterations = 4
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        self._positions = system.reference_positions.numpy()
+        self._cell = system.cell.numpy()
+        self._shells = bond_shells(self._positions, self._cell, system.species, 2)
+        self.symmetry = crystal_symmetry(self._positions, self._cell, system.species)
+        self._radial = RadialDistribution(self._positions, self._cell, self._shells[0].radius)
+        self._check_forces()
+
+    def target(self, u: Tensor) -> tuple[Values, Tensor]:
+        """Reduced potential (batch,) and gradient (batch, 3N) at displacements u (batch, 3N)."""
+        self.n_evaluations += len(u)
+        energy, gradient = self.system.energy.displaced(u.view(len(u), -1, 3))
+        return self.system.beta * energy, self.system.beta * gradient.reshape(u.shape)
+
+    def starting_precision(self) -> Tensor:
+        """Hessian at the reference structure (the phonons)."""
+        return force_constants(self.target, self.symmetry, step=1e-4 * self._shells[0].radius)
+
+    def fields(self, base: Gaussian) -> Sequence[Field]:
+        """Harmonic, first two shells of bonds and, where forces are smooth, the potential."""
+        smooth = isinstance(self.system.energy, StillingerWeber)
+        found: list[Field] = [HarmonicField(base.dim)]
+        if smooth:
+            # Needs continuous forces: a truncated potential would break the Stein identity.
+            energy, beta = self.system.energy, self.system.beta
+            covariance = base.covariance
+
+            def trace(u: Tensor) -> Tensor:
+                return beta * energy.hessian_trace(u.view(len(u), -1, 3), covariance)
+
+            found.append(TargetField(lambda u: self.target(u)[1], trace))
+        for shell, n_radial in zip(self._shells, (8, 5) if smooth else (10, 4), strict=False):
+            found.append(
+                PairField(
+                    shell, base.covariance, n_radial=n_radial, reach=(3.5, 4.0), mirrored=smooth
+                )
+            )
+        return found
+
+    @property
+    def log_measure(self) -> float:
+        """ln[(V/N) N^(3/2)] - sum over particles of 3 ln Lambda."""
+        n, volume = len(self._positions), abs(np.linalg.det(self._cell))
+        return math.log(volume / n) + 1.5 * math.log(n) - self.system.log_thermal_volume
+
+    def observe(self, u: Tensor, potential: Values) -> Tensor:
+        """Potential energy per particle in the system's energy unit: (1, batch)."""
+        return (potential / (self.system.beta * len(self._positions)))[None]
+
+    def histogram(self, u: Tensor) -> Tensor:
+        """Pair distances of every configuration, counted in bins."""
+        return self._radial.count(u)
+
+    def curves(self, counts: Tensor, base: Gaussian, seed: int) -> Mapping[str, np.ndarray]:
+        """Radial distribution functions of target and base."""
+        from_base = self._radial.count(base.sample(64, stream(seed, "radial distribution")))
+        target, stderr = self._radial.normalise(counts)
+        return {
+            "rdf_r": self._radial.r,
+            "rdf_target": target,
+            "rdf_target_stderr": stderr,
+            "rdf_base": self._radial.normalise(from_base)[0],
+        }
+
+    def displaced_fraction(self, u: Tensor) -> float:
+        """Fraction of particles further than half a bond from their site."""
+        distance = u.view(len(u), -1, 3).norm(dim=2)
+        return (distance > 0.5 * self._shells[0].radius).double().mean().item()
+
+    def _check_forces(self) -> None:
+        zero = torch.zeros(1, self._positions.size, dtype=torch.float64)
+        _, gradient = self.target(zero)
+        force = gradient.view(-1, 3).norm(dim=1)
+        largest = force.max().item() * self._shells[0].radius
+        if not largest < FORCE_TOLERANCE:
+            worst = int(force.argmax())
+            unit = f"{self.system.units.energy}/{self.system.units.length}"
+            raise InputError(
+                "structure",
+                "a minimum of the potential (set structure.relax = true to get there)",
+                f"a force of {force.max().item() / self.system.beta:.3g} {unit} on particle {worst}",
+            )

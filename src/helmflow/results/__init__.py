@@ -1,0 +1,30 @@
+"""What a run reports (``Result``), where (``RunDirectory``), and its progress (``Event``)."""
+
+from helmflow.results.directory import Event, RunDirectory
+from helmflow.results.result import (
+    Bounds,
+    Check,
+    Cost,
+    EstimateRow,
+    Observable,
+    OtherUnit,
+    ReferenceDeviation,
+    Result,
+    grade,
+    installed_versions,
+)
+
+__all__ = [
+    "Bounds",
+    "Check",
+    "Cost",
+    "EstimateRow",
+    "Event",
+    "Observable",
+    "OtherUnit",
+    "ReferenceDeviation",
+    "Result",
+    "RunDirectory",
+    "grade",
+    "installed_versions",
+]

@@ -1,0 +1,207 @@
+"""The directory of a run: atomic files, so that a run killed at any moment can be resumed."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helmflow.errors import InputError
+from helmflow.results.result import SCHEMA, Result, own_version, plain
+from helmflow.training.atomic import remove_temporaries, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step of progress: ``completed`` of ``total`` in ``stage``, and the estimate so far.
+
+    ``value`` and ``stderr`` are in the unit of the final result; ``detail`` is what a person wants
+    to see beside them, for example ``lambda 0.25``.
+    """
+
+    stage: str
+    completed: float
+    total: float
+    detail: str = ""
+    value: float | None = None
+    stderr: float | None = None
+    energy_evaluations: int = 0
+
+
+class RunDirectory:
+    """The files of one run; every write is atomic, so a killed run can always be resumed.
+
+    ``run.json`` (identity), ``settings.toml``, ``metrics.jsonl``, ``checkpoint/``, ``work.npz``,
+    ``result.json`` (its presence means: finished) and ``report.html``.
+    """
+
+    def __init__(self, path: Path, digest: str, system: str = "") -> None:
+        self.path = path
+        self.digest = digest
+        self.system = system
+
+    @classmethod
+    def create(
+        cls, path: Path, settings_text: str, digest: str, *, system: str = ""
+    ) -> "RunDirectory":
+        """Start a run in a new or empty directory; ``digest`` identifies the system.
+
+        ``system`` is the name or path that loads it, for the report. Raises
+        ``InputError("out", ...)`` when ``path`` already holds something.
+        """
+        if path.is_file() or (path.is_dir() and any(map(_belongs_to_a_run, path.iterdir()))):
+            raise InputError("out", "a new or empty directory, or --resume", f"{path}, in use")
+        identity = {
+            "schema": SCHEMA,
+            "helmflow": own_version(),
+            "digest": digest,
+            "system": system,
+        }
+        try:
+            write_atomically(path / "run.json", json.dumps(identity, indent=2).encode())
+            # the last of the two: a directory without it has not started, see `started`
+            write_atomically(path / "settings.toml", settings_text.encode())
+        except OSError as error:
+            raise InputError("out", "a directory that can be written", error) from error
+        return cls(path, digest, system)
+
+    @staticmethod
+    def started(path: Path) -> bool:
+        """Whether ``path`` holds a run that can be resumed."""
+        return (path / "run.json").is_file() and (path / "settings.toml").is_file()
+
+    @classmethod
+    def resume(cls, path: Path, digest: str) -> "RunDirectory":
+        """Open an unfinished (or finished) run of the same system by the same version.
+
+        Raises ``InputError("resume", ...)`` otherwise.
+        """
+        run = cls.open(path)
+        if run.digest != digest:
+            raise InputError("resume", f"the system {path} was started with", "a changed system")
+        written_by = json.loads((path / "run.json").read_text())["helmflow"]
+        if written_by != own_version():
+            raise InputError(
+                "resume",
+                f"helmflow {written_by}, which started {path}",
+                f"helmflow {own_version()}",
+            )
+        remove_temporaries(path)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Open a run for reading. Raises ``InputError("run", ...)`` for any other directory."""
+        try:
+            identity = json.loads((path / "run.json").read_text())
+            return cls(path, str(identity["digest"]), str(identity.get("system", "")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError("run", "a directory written by `helmflow run`", path) from error
+
+    @property
+    def report(self) -> Path:
+        """Where the page is, or will be."""
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has a result."""
+        return (self.path / "result.json").is_file()
+
+    def read_settings(self) -> str:
+        """The text of ``settings.toml``."""
+        return (self.path / "settings.toml").read_text()
+
+    def write_result(self, result: Result) -> None:
+        """Write ``result.json``, which marks the run as finished: write ``work.npz`` before it."""
+        write_atomically(self.path / "result.json", result.to_json().encode() + b"\n")
+
+    def read_result(self) -> Result:
+        """Read ``result.json``; raises ``InputError`` when the run has not finished."""
+        if not self.finished:
+            raise InputError("run", "a finished run", f"{self.path}, which has no result yet")
+        return Result.from_json((self.path / "result.json").read_text())
+
+    def write_work(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write ``work.npz``: plain arrays by name, never pickled objects."""
+        buffer = BytesIO()
+        np.savez(buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
+        write_atomically(self.path / "work.npz", buffer.getvalue())
+
+    def read_work(self) -> dict[str, np.ndarray]:
+        """The arrays of ``work.npz``; empty when there is none yet."""
+        file = self.path / "work.npz"
+        if not file.is_file():
+            return {}
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    def write_report(self, html: str) -> Path:
+        """Write ``report.html`` and return its path."""
+        write_atomically(self.report, html.encode())
+        return self.report
+
+    def record(self, event: Event) -> None:
+        """Append ``event`` as one line to ``metrics.jsonl``."""
+        line = json.dumps(plain(asdict(event)), ensure_ascii=False, allow_nan=False)
+        with open(self._metrics, "ab") as file:
+            file.write(line.encode() + b"\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""
+        if not self._metrics.is_file():
+            return []
+        whole = self._metrics.read_bytes().rpartition(b"\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def save_checkpoint(self, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
+        """Replace the checkpoint; it also remembers how long ``metrics.jsonl`` is now."""
+        from helmflow.training.checkpoint import save
+
+        with open(self._metrics, "ab") as metrics:
+            os.fsync(metrics.fileno())
+            size = metrics.tell()
+        save(self._checkpoint, tensors, {**header, **self._identity, "metrics_bytes": str(size)})
+
+    def load_checkpoint(self) -> "tuple[dict[str, Tensor], dict[str, str]] | None":
+        """The last checkpoint, or None when the run must start from the beginning.
+
+        Cuts ``metrics.jsonl`` back to what the checkpoint knows, so that a resumed run repeats no
+        line. Raises ``InputError("checkpoint", ...)`` for a damaged or foreign file.
+        """
+        if not self._checkpoint.exists():
+            self._truncate_metrics(0)
+            return None
+        from helmflow.training.checkpoint import load
+
+        tensors, header = load(self._checkpoint, self._identity)
+        self._truncate_metrics(int(header["metrics_bytes"]))
+        return tensors, header
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        return {"system_digest": self.digest, "helmflow": own_version()}
+
+    def _truncate_metrics(self, size: int) -> None:
+        if self._metrics.exists() and self._metrics.stat().st_size > size:
+            os.truncate(self._metrics, size)
+
+
+def _belongs_to_a_run(entry: Path) -> bool:
+    """Not what a process leaves that was killed while it created the directory."""
+    return entry.name != "run.json" and not entry.name.endswith(".tmp")

@@ -1,0 +1,155 @@
+"""From a system file to a `System`."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from helmflow.energies.ase import calculator_energy
+from helmflow.energies.base import Energy, ParticleEnergy
+from helmflow.errors import EnergyError, InputError
+from helmflow.system.potential import ENERGIES, EnergyFactory, build_energy, energy_factory
+from helmflow.system.schema import CrystalTable, LatticeFieldTable, StateTable
+from helmflow.system.shipped import find_system, read_table, references_of
+from helmflow.system.structure import read_structure, relaxed_positions
+from helmflow.system.system import System, Units
+from helmflow.thermo import ThermodynamicState
+from helmflow.units import BOLTZMANN, METRES, de_broglie_wavelength
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def load_system(
+    name_or_path: str | Path, *, energies: Mapping[str, EnergyFactory] | None = None
+) -> System:
+    """A system from a shipped name such as ``ice/mw_cubic_64`` or the path of a TOML file.
+
+    ``energies`` adds kinds of potential: ``{"mine": MyEnergy}`` makes ``kind = "mine"`` build
+    ``MyEnergy``, whose arguments named ``reference``, ``cell_matrix``, ``atoms`` (crystals) or
+    ``shape`` (lattice fields) are supplied and whose other arguments are the keys of [potential].
+
+    Raises ``InputError``, one line naming the key, for any mistake in the file.
+    """
+    path = find_system(name_or_path)
+    table = read_table(path)
+    factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
+    if isinstance(table, LatticeFieldTable):
+        return _lattice_field(table, path, factory)
+    return _crystal(table, path, factory)
+
+
+def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory) -> System:
+    energy = build_energy(factory, table.potential, {"shape": table.field.shape})
+    beta = _beta(table.state, boltzmann=1.0)
+    _refuse_unusable(energy, torch.zeros(1, *table.field.shape, dtype=torch.float64))
+    return System(
+        name=table.name,
+        kind=table.kind,
+        summary=table.summary,
+        n_particles=table.field.shape[0] * table.field.shape[1],
+        energy=energy,
+        beta=beta,
+        temperature=table.state.temperature,
+        units=Units(length="lattice spacing", energy="action"),
+        state=ThermodynamicState(energy, beta),
+        reference_positions=None,
+        cell=None,
+        species=(),
+        thermal_wavelength=(),
+        references=references_of(table),
+        path=path,
+        digest=_digest(path),
+    )
+
+
+def _crystal(table: CrystalTable, path: Path, factory: EnergyFactory) -> System:
+    units = Units(length=table.units.length, energy=table.units.energy)
+    if factory is calculator_energy and units != Units(length="angstrom", energy="eV"):
+        expected = "'angstrom' and 'eV', in which ASE calculates"
+        raise InputError("units", expected, f"'{units.length}' and '{units.energy}'")
+    beta = _beta(table.state, boltzmann=BOLTZMANN[table.units.energy])
+    atoms = read_structure(table.structure, path.parent)
+    energy = _particle_energy(factory, table.potential, atoms)
+    if table.structure.relax:
+        atoms.positions = relaxed_positions(energy, beta)
+        energy = _particle_energy(factory, table.potential, atoms)
+    return System(
+        name=table.name,
+        kind=table.kind,
+        summary=table.summary,
+        n_particles=len(atoms),
+        energy=energy,
+        beta=beta,
+        temperature=table.state.temperature,
+        units=units,
+        state=ThermodynamicState(energy, beta),
+        reference_positions=torch.tensor(atoms.positions, dtype=torch.float64),
+        cell=torch.tensor(atoms.cell.array, dtype=torch.float64),
+        species=tuple(atoms.symbols),
+        thermal_wavelength=_thermal_wavelength(table, atoms),
+        references=references_of(table),
+        path=path,
+        digest=_digest(path, path.parent / table.structure.file),
+    )
+
+
+def _particle_energy(
+    factory: EnergyFactory, potential: Mapping[str, object], atoms: "Atoms"
+) -> ParticleEnergy:
+    reference = torch.tensor(atoms.positions, dtype=torch.float64)
+    supplied = {
+        "reference": reference,
+        "cell_matrix": torch.tensor(atoms.cell.array, dtype=torch.float64),
+        "atoms": atoms,
+    }
+    energy = build_energy(factory, potential, supplied)
+    if not isinstance(energy, ParticleEnergy):
+        raise InputError("potential.kind", "a potential of particles", repr(potential["kind"]))
+    _refuse_unusable(energy, reference[None])
+    return energy
+
+
+def _refuse_unusable(energy: Energy, x: torch.Tensor) -> None:
+    """Evaluate once: what cannot be evaluated shall fail here, not in the middle of a run."""
+    try:
+        value = energy.energy_and_gradient(x)[0].item()
+    except EnergyError as error:
+        raise InputError("potential", "an energy of the structure", str(error)) from error
+    if not abs(value) < float("inf"):
+        raise InputError("potential", "a finite energy of the structure", value)
+
+
+def _beta(state: StateTable, boltzmann: float) -> float:
+    if state.beta is not None:
+        return state.beta
+    if state.temperature is None:
+        raise InputError("state", "either temperature or beta", "neither")
+    return 1.0 / ((state.boltzmann_constant or boltzmann) * state.temperature)
+
+
+def _thermal_wavelength(table: CrystalTable, atoms: "Atoms") -> tuple[float, ...]:
+    field = "convention.thermal_wavelength"
+    chosen = table.convention.thermal_wavelength
+    if not isinstance(chosen, str):
+        return (float(chosen),) * len(atoms)
+    if METRES[table.units.length] is None:
+        raise InputError(field, "a number, as units.length is sigma", repr(chosen))
+    if table.state.temperature is None:
+        raise InputError(field, "a number, as the state gives no temperature", repr(chosen))
+    if "X" in atoms.symbols and not atoms.has("masses"):
+        raise InputError(field, "a number, as atoms X have no mass", repr(chosen))
+    return tuple(
+        de_broglie_wavelength(mass, table.state.temperature, table.units.length)
+        for mass in atoms.get_masses().tolist()
+    )
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        contents = path.read_bytes()
+        digest.update(len(contents).to_bytes(8, "big") + contents)
+    return digest.hexdigest()

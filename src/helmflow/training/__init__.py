@@ -1,0 +1,1 @@
+"""Fitting of flows and bases, and the files that let an interrupted run go on."""

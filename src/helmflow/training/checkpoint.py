@@ -1,0 +1,59 @@
+"""Tensors and their provenance in one safetensors file: no pickle, written atomically."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, contiguous_format
+
+from helmflow.errors import InputError
+from helmflow.training.atomic import write_atomically
+
+FORMAT = "helmflow_checkpoint"
+VERSION = "1"
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write ``tensors`` and ``header`` to ``path``; a crash leaves the previous file untouched.
+
+    Every dtype is kept bit for bit, so the state of a ``torch.Generator`` (a uint8 tensor from
+    ``get_state``) belongs here too. Raises ``InputError`` when ``header`` uses the reserved key
+    ``helmflow_checkpoint``.
+    """
+    if FORMAT in header:
+        raise InputError("checkpoint", f"a header without {FORMAT!r}", "that reserved key")
+    detached = {
+        name: tensor.detach().cpu().clone(memory_format=contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    write_atomically(path, serialize(detached, metadata={FORMAT: VERSION, **header}))
+
+
+def load(path: Path, expected: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read ``(tensors, header)`` back, on the CPU.
+
+    ``expected`` holds header entries that must be equal (a digest, a package version): weights of
+    another system are never loaded silently. Raises ``InputError`` with one line for a missing,
+    truncated or foreign file, another format version, or an entry that differs.
+    """
+    if not path.is_file():
+        raise InputError("checkpoint", "a checkpoint file", f"none at {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = dict(file.metadata() or {})
+            _require(path, header, {FORMAT: VERSION, **expected})
+            # clones: the views of a memory map would die with the file they are read from
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except SafetensorError as error:
+        raise InputError("checkpoint", "a whole safetensors file", f"{path} ({error})") from error
+    del header[FORMAT]
+    return tensors, header
+
+
+def _require(path: Path, header: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    if FORMAT not in header:
+        raise InputError("checkpoint", "a file written by helmflow", f"{path}, which is not")
+    for key, value in expected.items():
+        if header.get(key) != value:
+            raise InputError("checkpoint", f"{key} {value!r}", f"{header.get(key)!r} in {path}")
