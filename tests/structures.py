@@ -79,7 +79,6 @@ def structures() -> dict[str, Lattice]:
         made[f"ice/mw_cubic_{8 * repeats**3}"] = at_density(
             "O", DIAMOND, repeats, ICE_DENSITY, CUBE, WATER_MASS
         )
-    for repeats in (2, 3, 4):
         made[f"ice/mw_hexagonal_{8 * repeats**3}"] = at_density(
             "O", HEXAGONAL, repeats, ICE_DENSITY, ORTHOHEXAGONAL, WATER_MASS
         )

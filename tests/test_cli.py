@@ -64,7 +64,7 @@ def test_run_ends_with_the_number(command):
     lines = result.stdout.splitlines()
     assert lines[-1].startswith("ln Z = ")
     assert lines[-1].endswith("(count; grade B)")
-    path = Path("runs/phi4_4")
+    path = Path("runs/lattice/phi4_4")
     names = {entry.name for entry in path.iterdir()}
     assert names == {
         "run.json",
@@ -116,11 +116,11 @@ def test_unknown_method_is_code_2(command):
 
 def test_a_second_run_does_not_overwrite(command):
     command("run", SYSTEM)
-    before = (Path("runs/phi4_4") / "result.json").read_bytes()
+    before = (Path("runs/lattice/phi4_4") / "result.json").read_bytes()
     result = command("run", SYSTEM, "--seed", 1)
     assert result.exit_code == 2
     assert "--resume" in result.stderr
-    assert (Path("runs/phi4_4") / "result.json").read_bytes() == before
+    assert (Path("runs/lattice/phi4_4") / "result.json").read_bytes() == before
 
 
 def test_ctrl_c_says_how_to_go_on(command, monkeypatch):

@@ -34,7 +34,8 @@ def test_all_that_should_ship_does():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_files_are_named_after_their_system_and_give_sources(name):
     system = load_system(name)
-    assert system.name == system.path.stem == name.split("/")[1]
+    assert system.name == name
+    assert system.path.stem == name.split("/")[1]
     assert (system.summary, system.references) == SHIPPED[name][1:]
     assert all(reference.source for reference in system.references)
     assert len(system.digest) == 64

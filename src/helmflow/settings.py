@@ -26,7 +26,7 @@ class SamplingSettings(ClosedTable):
     """Markov chains at the nodes between base and target; None: chosen by the recipe."""
 
     nodes: int | None = Field(None, ge=2, description="values of lambda, both ends included")
-    chains: int | None = Field(None, ge=1, description="independent chains at every node")
+    chains: int | None = Field(None, ge=4, description="independent chains at every node")
     burn_in: int | None = Field(None, ge=0, description="discarded steps of every chain")
     steps: int | None = Field(None, ge=1, description="recorded steps per chain and round")
     max_rounds: int = Field(50, ge=1, description="rounds before giving up on target_error")

@@ -30,7 +30,7 @@ MISTAKES = {
     "missing table": (('[structure]\nfile = "mine.xyz"', ""), "structure", "got nothing"),
     "missing name": (('name = "mine"\n', ""), "name", "got nothing"),
     "schema of the future": (("schema = 1", "schema = 2"), "schema", "1", "2"),
-    "name that is no file name": (('"mine"', '"a/b"'), "name", "'a/b'"),
+    "name that is no file name": (('"mine"', '"../b"'), "name", "'../b'"),
     "text for a number": (("300.0", '"300 K"'), "state.temperature", "a number", "'300 K'"),
     "bool for a number": (("0.4", "true"), "potential.epsilon", "a number", "True"),
     "text for an argument": (("2.3", '"2.3"'), "potential.sigma", "a number", "'2.3'"),

@@ -1,91 +1,130 @@
 """Normal densities given by their precision matrix, with or without uniform translations."""
 
 import math
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
 from helmflow.errors import InputError
+from helmflow.manifolds.cells import Blocks, CellGrid
 from helmflow.shapes import Values
 
 
 class Gaussian(Density):
     """Normal density about zero whose negative logarithm is a quadratic form.
 
-    p(u) = exp(-u K u / 2) / z,   ln z = (m/2) ln 2 pi - (1/2) ln det' K,   m = n - n_translations
+    p(u) = exp(-u K u / 2) / c,   ln c = (dim/2) ln 2 pi - (1/2) ln det' K
 
-    ``u`` is (batch, n). With ``n_translations = d`` the coordinates are d-vectors on n/d sites and
+    ``u`` is (batch, n), dim = n - n_translations. With ``n_translations = d`` the coordinates are d-vectors on n/d sites and
     the density lives on the subspace of zero mean displacement: det' leaves the d uniform
     translations out, and the measure is the Lebesgue measure of that subspace in orthonormal
-    coordinates. Raises InputError when K is not positive definite there.
+    coordinates. With ``cells``, K commutes with the translations of the grid and all algebra is
+    done wave vector by wave vector. Raises InputError when K is not positive definite.
+
+    ``colour`` turns white noise z (batch, n) into u; with translations removed, ``d`` of the n
+    components of z are idle and ``noise`` keeps them zero.
     """
 
-    def __init__(self, precision: Tensor, *, n_translations: int = 0) -> None:
+    def __init__(
+        self, precision: Tensor, *, n_translations: int = 0, cells: CellGrid | None = None
+    ) -> None:
         super().__init__()
         n = len(precision)
+        components = max(n_translations, 1)
+        if cells is None:
+            cells = CellGrid((1,), np.arange(n // components)[None], components)
+        self.cells = cells
         self.n_translations = n_translations
         self.dim = n - n_translations
-        precision = 0.5 * (precision + precision.T)
-        lift = precision.diagonal().mean()
-        lifted = self._without_translations(self._without_translations(precision).T)
-        self.precision = lifted.contiguous()
-        if n_translations:
-            # Lifting the null directions keeps the factorisation a plain Cholesky, which is
-            # twenty times cheaper than the eigenvectors and serves every purpose here.
-            sites = n // n_translations
-            uniform = torch.eye(n_translations, dtype=precision.dtype).repeat(sites, 1)
-            null = uniform @ uniform.T / sites
-            lifted = lifted + lift * null
-        root, info = torch.linalg.cholesky_ex(lifted)
-        if info.item():
-            lowest = torch.linalg.eigvalsh(self.precision)
-            bad = lowest[lowest < -1e-9 * lowest[-1]]
-            count, worst = max(len(bad), 1), lowest[0].item()
-            raise InputError(
-                "structure",
-                "a minimum of the potential (all modes real)",
-                f"{count} imaginary mode(s), lowest force constant {worst:.4g} kT/length^2",
-            )
-        inverse_root = torch.linalg.solve_triangular(
-            root, torch.eye(n, dtype=precision.dtype), upper=False
+        self.precision = precision
+        own, pair = cells.blocks(precision)
+        # Uniform translations live at k = 0: there the block is reduced to their complement.
+        frame = self._complement(cells.block_size, own.dtype)
+        reduced = self._factor((frame.T @ own[0] @ frame)[None])[0]
+        roots = [self._factor(own[1:]), self._factor(pair)]
+        inverses = [_inverse(root) for root in roots]
+        log_det = sum(
+            2.0 * r.diagonal(dim1=-2, dim2=-1).log().sum().item() for r in (reduced, *roots)
         )
-        covariance = inverse_root.T @ inverse_root
-        if n_translations:
-            covariance = covariance - null / lift
-        self.covariance = covariance.contiguous()
-        self._root_transposed = root.T.contiguous()
-        self._inverse_root = inverse_root
-        log_det = 2.0 * root.diagonal().log().sum().item()
-        if n_translations:
-            log_det -= n_translations * math.log(lift.item())
         self.log_normalizer = 0.5 * self.dim * math.log(2 * math.pi) - 0.5 * log_det
-        """ln z, so that -ln z is the free energy of u K u / 2 in kT."""
+        """ln c, so that -ln c is the free energy of u K u / 2 in kT."""
+        pad = (0, 0, 0, n_translations)
+        root = torch.nn.functional.pad(reduced.T @ frame.T, pad)  # rows: modes, columns: sites
+        inverse = torch.nn.functional.pad(_inverse(reduced[None])[0] @ frame.T, pad)
+        self._colour: Blocks = (torch.cat([inverse[None], inverses[0]]), inverses[1])
+        self._force: Blocks = (torch.cat([root[None], roots[0].mT]), roots[1].mT.contiguous())
+        self._pull = tuple(block.mT.contiguous() for block in self._colour)
+        self._whiten = tuple(block.mT.contiguous() for block in self._force)
 
-    def _without_translations(self, u: Tensor) -> Tensor:
+    def _complement(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Orthonormal columns (size, size - d) orthogonal to the uniform translations."""
         d = self.n_translations
         if not d:
-            return u
-        sites = u.reshape(len(u), -1, d)
-        return (sites - sites.mean(1, keepdim=True)).reshape(u.shape)
+            return torch.eye(size, dtype=dtype)
+        uniform = torch.eye(d, dtype=dtype).repeat(size // d, 1)
+        return torch.linalg.qr(uniform, mode="complete").Q[:, d:]
+
+    def _factor(self, blocks: Tensor) -> Tensor:
+        root, info = torch.linalg.cholesky_ex(blocks)
+        if not info.any():
+            return root
+        values, vectors = torch.linalg.eigh(self.precision)
+        count = int((values < -1e-9 * values[-1]).sum())
+        site = int(vectors[:, 0].abs().argmax()) // max(self.n_translations, 1)
+        raise InputError(
+            "structure",
+            "a minimum of the potential (no imaginary modes)",
+            f"{count} imaginary mode(s), the lowest with force constant {values[0].item():.3g} "
+            f"kT/length^2 and its largest amplitude on site {site}",
+        )
+
+    def colour(self, z: Tensor) -> Tensor:
+        """u = K^(-1/2) z: displacements (batch, n) of unit white noise z (batch, n)."""
+        return self.cells.from_modes(z, self._colour)
+
+    def pull(self, gradient: Tensor) -> Tensor:
+        """Gradient with respect to z from the gradient with respect to u, both (batch, n)."""
+        return self.cells.to_modes(gradient, self._pull)
+
+    def whiten(self, u: Tensor) -> Tensor:
+        """z = K^(1/2) u, the inverse of ``colour`` on displacements of zero mean."""
+        return self.cells.to_modes(u, self._whiten)
+
+    def force(self, z: Tensor) -> Tensor:
+        """K u (batch, n) at u = colour(z)."""
+        return self.cells.from_modes(z, self._force)
 
     def log_prob(self, u: Tensor) -> Values:
         """Normalised log density of u (batch, n)."""
-        return -0.5 * (u * (u @ self.precision)).sum(1) - self.log_normalizer
+        return -0.5 * self.whiten(u).square().sum(1) - self.log_normalizer
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """Independent draws (n, dim of u)."""
-        noise = torch.randn(n, len(self.precision), generator=generator, dtype=torch.float64)
-        return self._without_translations(noise @ self._inverse_root)
+        return self.colour(self.noise(n, generator))
+
+    def noise(self, n: int, generator: Generator) -> Tensor:
+        """Independent standard normal numbers (n, dim of u), idle components zero."""
+        z = torch.randn(n, len(self.precision), generator=generator, dtype=torch.float64)
+        size = self.cells.block_size
+        z[:, size - self.n_translations : size] = 0.0
+        return z
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Tensor, Values]:
         """Independent draws and their log densities."""
         u = self.sample(n, generator)
         return u, self.log_prob(u)
 
-    def velocity_and_momentum(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw v ~ N(0, K^-1) together with p = K v, both (n, dim of u)."""
-        noise = torch.randn(n, len(self.precision), generator=generator, dtype=torch.float64)
-        velocity = self._without_translations(noise @ self._inverse_root)
-        momentum = self._without_translations(noise @ self._root_transposed)
-        return velocity, momentum
+    @cached_property
+    def covariance(self) -> Tensor:
+        """K^-1 on the subspace of zero mean displacement: (n, n)."""
+        first = torch.zeros(self.cells.block_size, len(self.precision), dtype=torch.float64)
+        first[torch.arange(len(first)), self.cells.first_cell] = 1.0
+        return self.cells.spread(self.colour(self.pull(first)))
+
+
+def _inverse(root: Tensor) -> Tensor:
+    identity = torch.eye(root.shape[-1], dtype=root.dtype).expand_as(root)
+    return torch.linalg.solve_triangular(root, identity, upper=False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -44,24 +43,27 @@ def self_consistent(
 ) -> Gaussian:
     """The Gaussian whose force constants are the target's mean Hessian under itself.
 
-    K <- K + < K u (g - K u)^T >_K     (Stein's identity for < grad grad u_target >)
+    K <- K + 2/(k + 2) < K u (g - K u)^T >_K,  k = 0, 1, ...   (Stein's < grad grad u_target >)
+
+    Full steps would oscillate where anharmonicity is strong; shrinking ones also average noise.
 
     The fixed point minimises KL(base || target) over Gaussians of zero mean (self-consistent
     harmonic approximation; Hooton 1955, doi:10.1080/14786440408520575). ``n_samples`` draws per
     iteration, averaged over ``symmetry``; the product with its order sets the noise of K.
     """
-    for _ in range(iterations):
+    for k in range(iterations):
         correction = torch.zeros_like(base.precision)
         drawn = 0
         while drawn < n_samples:
-            u = base.sample(min(2048, n_samples - drawn), generator)
-            _, gradient = target(u)
-            force = u @ base.precision
+            z = base.noise(min(2048, n_samples - drawn), generator)
+            _, gradient = target(base.colour(z))
+            force = base.force(z)
             correction += force.T @ (gradient - force)
-            drawn += len(u)
+            drawn += len(z)
         mean = symmetry.average((correction / drawn).numpy())
         base = Gaussian(
-            base.precision + torch.from_numpy(np.ascontiguousarray(mean)),
+            base.precision + 2.0 / (k + 2.0) * torch.from_numpy(mean),
             n_translations=base.n_translations,
+            cells=base.cells,
         )
     return base

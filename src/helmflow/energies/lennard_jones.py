@@ -52,7 +52,6 @@ class LennardJones(ListedEnergy):
             range_=cutoff,
             skin=0.9 * sigma if skin is None else skin,
             closest=0.3 * sigma,
-            both=False,
             images=images,
         )
         self.epsilon, self.sigma, self.cutoff = float(epsilon), float(sigma), float(cutoff)
@@ -65,7 +64,7 @@ class LennardJones(ListedEnergy):
         parameters = kernels.Parameters(self.epsilon, self.sigma, self.cutoff, self.shift)
         return getattr(kernels, name), parameters
 
-    def _from_vectors(self, d: Tensor, first: Tensor) -> Values:
+    def _from_vectors(self, d: Tensor, start: Tensor, end: Tensor) -> Values:
         r2 = d.square().sum(-1)
         inside = r2 < self.cutoff**2
         # Replaced before it is divided by, so that derivatives outside are zero, not NaN.

@@ -14,14 +14,9 @@ import torch
 from torch import Tensor
 
 from helmflow.energies.base import ParticleEnergy
-from helmflow.energies.neighbours import (
-    all_images,
-    check_separated,
-    nearest_images,
-    select_pairs,
-)
+from helmflow.energies.neighbours import all_images, check_separated, nearest_images
 from helmflow.errors import InputError
-from helmflow.kernels.pairs import PairList
+from helmflow.kernels.pairs import PairList, select_pairs
 from helmflow.manifolds.periodic import PeriodicCell
 from helmflow.shapes import Particles, Values
 
@@ -50,17 +45,16 @@ class ListedEnergy(ParticleEnergy):
         range_: float,
         skin: float,
         closest: float,
-        both: bool,
         images: Images | None,
     ) -> None:
         super().__init__(reference, PeriodicCell(cell_matrix))
         self.range = range_
-        self.both = both
+        self.farthest = _FARTHEST * float(self.cell.heights.max())
         self.nearest = self._is_nearest(images)
         check_separated(self.reference, self.cell, closest)
         if self.nearest:
             self.skin = float("inf")
-            self.pairs = nearest_images(self.reference, both=both)
+            self.pairs = nearest_images(self.reference)
             self.box = self.cell.matrix.diagonal().numpy().copy()
         else:
             self.skin = skin
@@ -83,8 +77,8 @@ class ListedEnergy(ParticleEnergy):
         """A compiled kernel and its parameters; imports numba on first use."""
 
     @abstractmethod
-    def _from_vectors(self, d: Tensor, first: Tensor) -> Values:
-        """Energies (batch,) from pair vectors ``d`` (batch, pairs, 3) that start at ``first``."""
+    def _from_vectors(self, d: Tensor, start: Tensor, end: Tensor) -> Values:
+        """Energies (batch,) from pair vectors ``d`` (batch, pairs, 3) between those atoms."""
 
     def forward(self, x: Particles) -> Values:
         """Energies (batch,) of any configurations (batch, n, 3), differentiable twice."""
@@ -181,19 +175,18 @@ class ListedEnergy(ParticleEnergy):
 
     def _outside(self, extent: np.ndarray) -> list[int]:
         """Rows, by their largest squared displacement, that the list does not cover."""
-        covered = min(self.skin / 2, _FARTHEST * float(self.cell.heights.max()))
         # Written so that NaN is outside.
-        return np.flatnonzero(~(extent <= covered**2)).tolist()
+        return np.flatnonzero(~(extent <= min(self.skin / 2, self.farthest) ** 2)).tolist()
 
     def _own_pairs(self, u: Tensor) -> PairList | None:
         """The list of one configuration (n, 3); None where it cannot be resolved."""
-        resolved = bool((u.abs() <= _FARTHEST * float(self.cell.heights.max())).all())
+        resolved = bool((u.abs() <= self.farthest).all())
         if self.nearest or not resolved:
             return None
         return self._list(self.reference.cpu() + u, self.range)
 
     def _list(self, positions: Tensor, cutoff: float) -> PairList:
-        return all_images(positions, self.cell, cutoff * (1 + 1e-12), both=self.both)
+        return all_images(positions, self.cell, cutoff * (1 + 1e-12))
 
     def _within(self, extent: np.ndarray) -> PairList:
         """The pairs that can come within range at displacements up to ``extent``."""
@@ -208,4 +201,4 @@ class ListedEnergy(ParticleEnergy):
         if self.box is not None:
             box = torch.from_numpy(self.box).to(u)
             d = d - box * (d / box).round()
-        return self._from_vectors(d, start)
+        return self._from_vectors(d, start, end)

@@ -67,7 +67,6 @@ class StillingerWeber(ListedEnergy):
             range_=range_,
             skin=sigma if skin is None else skin,
             closest=0.3 * sigma,
-            both=True,
             images=images,
         )
         self.epsilon, self.sigma, self.gamma = float(epsilon), float(sigma), float(gamma)
@@ -94,24 +93,26 @@ class StillingerWeber(ListedEnergy):
         )
         return getattr(kernels, name), parameters
 
-    def _from_vectors(self, d: Tensor, first: Tensor) -> Values:
+    def _from_vectors(self, d: Tensor, start: Tensor, end: Tensor) -> Values:
         r2 = d.square().sum(-1)
         inside = r2 < self.range**2
         # Replaced before roots and divisions, so that derivatives outside are zero, not NaN.
         r = torch.where(inside, r2, (self.range / 2) ** 2).sqrt()
         y = self.sigma / (r - self.a * self.sigma)
         pair = self.A * self.epsilon * (self.B * (self.sigma / r) ** 4 - 1) * y.exp()
-        two_body = 0.5 * torch.where(inside, pair, 0.0).sum(-1)
+        two_body = torch.where(inside, pair, 0.0).sum(-1)
 
-        g = torch.where(inside, (self.gamma * y).exp(), 0.0)
+        g = torch.where(inside, (self.gamma * y).exp(), 0.0).unsqueeze(-1)
         n = d / r.unsqueeze(-1)
-        p = g.unsqueeze(-1) * n
+        p = g * n
         q = (p.unsqueeze(-1) * n.unsqueeze(-2)).flatten(-2)
-        # Moments of the neighbours of every atom: S, D, P (3), Q (9); see the kernel.
-        moments = torch.cat([torch.stack([g, g * g], -1), p, q], -1)
-        zeros = d.new_zeros(len(d), self.n_particles, moments.shape[-1])
-        s, same, p, q = zeros.index_add(1, first, moments).split([1, 1, 3, 9], -1)
+        # Moments of the neighbours of every atom: S, P (3), Q (9); see the kernel.
+        moments = d.new_zeros(len(d), self.n_particles, 13)
+        moments = moments.index_add(1, start, torch.cat([g, p, q], -1))
+        moments = moments.index_add(1, end, torch.cat([g, -p, q], -1))
+        s, p, q = moments.split([1, 3, 9], -1)
         c = self.cos_theta0
-        squares = q.square().sum(-1) - 2 * c * p.square().sum(-1)
-        squares = squares + (c * s).square().sum(-1) - (1 - c) ** 2 * same.sum(-1)
-        return two_body + 0.5 * self.lambda_ * self.epsilon * squares.sum(-1)
+        three_body = q.square().sum((1, 2)) - 2 * c * p.square().sum((1, 2))
+        three_body = three_body + (c * s).square().sum((1, 2))
+        three_body = three_body - 2 * (1 - c) ** 2 * g.square().sum((1, 2))
+        return two_body + 0.5 * self.lambda_ * self.epsilon * three_body

@@ -92,11 +92,11 @@ def _integrate(
     stderr = np.array([s.mean(0).std(ddof=1) / math.sqrt(s.shape[1]) for s in samples])
     variance = (ladder.weight * stderr) ** 2
     # Welch-Satterthwaite: how many independent numbers the error bar itself rests on.
-    freedom = variance.sum() ** 2 / sum(
-        v**2 / (s.shape[1] - 1) for v, s in zip(variance, samples, strict=True)
-    )
+    terms = sum(v**2 / (s.shape[1] - 1) for v, s in zip(variance, samples, strict=True))
+    freedom = variance.sum() ** 2 / terms if terms > 0.0 else math.inf
     scatter = np.array([s.var() for s in samples])
-    n_eff = float(np.min(scatter / np.maximum(stderr, 1e-300) ** 2))
+    sizes = np.array([float(s.size) for s in samples])
+    n_eff = float(np.min(np.divide(scatter, stderr**2, out=sizes, where=stderr > 0.0)))
     diagnostics = {"degrees_of_freedom": float(freedom), "n_nodes": float(len(samples))}
     value, error = float(ladder.weight @ mean), float(math.sqrt(variance.sum()))
     return Estimate(value, error, n_eff, method, diagnostics), mean, stderr
@@ -130,7 +130,8 @@ def _fit(work: Sequence[Array], controls: Sequence[Array], ladder: Ladder, degre
         scale = (weight / y.size) ** 2
         normal = normal + scale * np.kron(np.outer(powers, powers), s @ s.T)
         right = right + scale * np.kron(powers, s @ y)
-    size = np.sqrt(np.diag(normal)) + 1e-300
+    size = np.sqrt(np.diag(normal))
+    size = np.where(size > 0.0, size, 1.0)  # a control that never varies keeps coefficient zero
     normal = normal / np.outer(size, size)
     ridge = 1e-6 * np.eye(len(size))
     return np.linalg.solve(normal + ridge, right / size) / size

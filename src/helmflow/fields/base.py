@@ -10,13 +10,13 @@ class Point(NamedTuple):
     """Where Stein functions are evaluated, one row per configuration."""
 
     u: Tensor  # (batch, n) displacements
-    dual: Tensor  # K u
     gradient: Tensor  # of the target's reduced potential
     direction: Tensor  # K^-1 grad u_lambda
+    virial: Tensor  # (batch,) u . grad u_lambda
 
 
 class Field(ABC):
-    """Functions phi_k(u), k < size, that generate mean-zero statistics of a density exp(-u_lambda).
+    """Functions phi_k(u), k < size, that generate statistics with a known mean of zero.
 
     S_k = (K^-1 grad phi_k) . grad u_lambda - tr[K^-1 grad grad phi_k],   < S_k >_lambda = 0
 

@@ -26,7 +26,8 @@ def bond_shells(
 ) -> list[Shell]:
     """The ``n_shells`` shortest groups of bonds, every bond once, periodic images included.
 
-    Bonds belong together when their lengths differ by less than 2 % and their species agree.
+    Bonds belong together when their lengths differ by less than 2 % and their species agree. The
+    bond of a site with its own image never changes and is left out.
     """
     import vesin
 
@@ -35,6 +36,8 @@ def bond_shells(
     i, j, bond, r = vesin.NeighborList(cutoff=cutoff, full_list=False).compute(
         points=positions, box=cell, periodic=True, quantities="ijDd"
     )
+    moving = i != j
+    i, j, bond, r = i[moving], j[moving], bond[moving], r[moving]
     kinds = np.sort(np.array(species)[np.stack([i, j])], axis=0)
     shells = []
     for kind in np.unique(kinds, axis=1).T:

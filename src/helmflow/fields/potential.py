@@ -17,8 +17,8 @@ class HarmonicField(Field):
         self._dim = dim
 
     def stein(self, point: Point) -> Tensor:
-        """K u . direction - dim: (1, batch)."""
-        return (torch.linalg.vecdot(point.dual, point.direction) - self._dim)[None]
+        """u . grad u_lambda - dim: (1, batch)."""
+        return (point.virial - self._dim)[None]
 
 
 class TargetField(Field):

@@ -13,10 +13,13 @@ from helmflow.kernels.simd import (
     item,
     largest_lane,
     load,
+    load_rows,
     nearest_integer,
     select,
     splat,
     store,
+    store_rows,
+    transpose,
 )
 from helmflow.kernels.vectors import ATOM, INLINE, dot, fetch
 
@@ -50,9 +53,14 @@ def pack(rows, first, count, x, lengths):
     where any coordinate is.
     """
     size = rows.shape[1]
+    # Whole squares of eight rows and coordinates first, then what is left over.
+    whole = size - size % LANES if count == LANES else 0
+    for k in range(0, whole, LANES):
+        block = load_rows(rows.reshape(-1), first * size + k, size)
+        store_rows(x, k * LANES, LANES, transpose(block))
     for lane in range(LANES):
         row = rows[first + min(lane, count - 1)]
-        for k in range(size):
+        for k in range(whole, size):
             x[k * LANES + lane] = row[k]
     total = splat(0.0)
     extent = splat(0.0)
@@ -71,9 +79,13 @@ def pack(rows, first, count, x, lengths):
 def unpack(g, first, count, rows):
     """Undo the interleaving of ``pack`` for ``count`` rows."""
     size = rows.shape[1]
+    whole = size - size % LANES if count == LANES else 0
+    for k in range(0, whole, LANES):
+        block = transpose(load_rows(g, k * LANES, LANES))
+        store_rows(rows.reshape(-1), first * size + k, size, block)
     for lane in range(count):
         row = rows[first + lane]
-        for k in range(size):
+        for k in range(whole, size):
             row[k] = g[k * LANES + lane]
 
 
@@ -86,21 +98,56 @@ def spread(value, first, count, out):
         out[first + lane] = lanes[lane]
 
 
-@njit(**INLINE)
-def end(pairs, k):
-    """Where in a block the atom at the end of pair ``k`` is stored."""
-    return np.int64(item(pairs.index, k)) * ATOM
+@njit(**JIT)
+def places(pairs):
+    """Where in a block the far atom of every pair is stored."""
+    return pairs.index * np.int64(ATOM)
+
+
+@njit(**JIT)
+def longest_list(pairs):
+    """Largest number of pairs of one atom."""
+    return np.max(pairs.offsets[1:] - pairs.offsets[:-1])
+
+
+@njit(**JIT)
+def candidates(pairs, i, cutoff, lengths, longest, near, far):
+    """Pairs of atom ``i`` that can come within the cutoff; returns (near, far) counts.
+
+    The near ones, the first ``near[i]`` of the list, are those whose reference distance is
+    likely to bring some lane inside: they are worth computing without a test. The indices of
+    the others that the displacements allow, |u_i| + |u_j| away from the cutoff, go to ``far``;
+    no other pair can be inside in any lane. ``near`` is kept from block to block.
+    """
+    first = pairs.offsets[i]
+    last = pairs.offsets[i + 1]
+    likely = cutoff + 0.5 * longest
+    k = first + near[i]
+    while k < last and 0.0 < item(pairs.distances, k) <= likely:
+        k += 1
+    while k > first and item(pairs.distances, k - 1) > likely:
+        k -= 1
+    near[i] = k - first
+    found = 0
+    reach = cutoff + lengths[i]
+    while k < last and item(pairs.distances, k) <= reach + longest:
+        far[found] = k
+        other = item(lengths, np.int64(item(pairs.index, k)))
+        found += np.int64(item(pairs.distances, k) <= reach + other)
+        k += 1
+    return near[i], found
 
 
 @njit(**INLINE)
-def pair_vector(x, start, there, pairs, k, box):
-    """Vector of pair ``k`` from the displacement ``start`` to the atom stored at ``there``.
+def pair_vector(x, start, there, vectors, k, box):
+    """Vector of pair ``k``, backwards: from the atom stored at ``there`` to the one at ``start``.
 
     ``box`` is None, or three lengths: then the vector is rounded to its nearest image.
     """
-    d0 = load(x, there) - start[0] + item(pairs.vectors, 3 * k)
-    d1 = load(x, there + LANES) - start[1] + item(pairs.vectors, 3 * k + 1)
-    d2 = load(x, there + 2 * LANES) - start[2] + item(pairs.vectors, 3 * k + 2)
+    # This way round the loads merge into the subtractions.
+    d0 = start[0] - load(x, there) - item(vectors, 3 * k)
+    d1 = start[1] - load(x, there + LANES) - item(vectors, 3 * k + 1)
+    d2 = start[2] - load(x, there + 2 * LANES) - item(vectors, 3 * k + 2)
     if box is not None:
         d0 -= box[0] * nearest_integer(d0 / box[0])
         d1 -= box[1] * nearest_integer(d1 / box[1])

@@ -5,10 +5,21 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.blocks import JIT, aligned, clear, end, pack, pair_vector, spread, unpack
+from helmflow.kernels.blocks import (
+    JIT,
+    aligned,
+    candidates,
+    clear,
+    longest_list,
+    pack,
+    pair_vector,
+    places,
+    spread,
+    unpack,
+)
 from helmflow.kernels.covariance import quadratic, relative, trace
 from helmflow.kernels.simd import LANES, any_lane, item, select, splat
-from helmflow.kernels.vectors import ATOM, accumulate, dot, fetch, scale, subtract
+from helmflow.kernels.vectors import ATOM, INLINE, accumulate, dot, fetch, scale, subtract
 
 # Numba's cache watches this file only: the digest of what it inlines must change with it.
 SIMD_DIGEST = "000000000000"
@@ -23,38 +34,53 @@ class Parameters(NamedTuple):
     shift: float
 
 
-@njit(**JIT)
-def _energy(x, g, lengths, longest, pairs, box, p, want_gradient):
-    """Energy of one block; adds the gradient to ``g``."""
+@njit(**INLINE)
+def _pair(r2, inside, p):
+    """Energy of a pair over 4 epsilon, and minus its derivative by r over r; zero outside."""
+    s2 = select(inside, (p.sigma * p.sigma) / r2, 0.0)
+    s6 = s2 * s2 * s2
     slope = 24.0 * p.epsilon / (p.sigma * p.sigma)
+    energy = s6 * (s6 - 1.0) - p.shift / (4.0 * p.epsilon)
+    return select(inside, energy, 0.0), (s6 * s2) * ((2.0 * slope) * s6 - slope)
+
+
+@njit(**JIT)
+def _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradient):
+    """Energy of one block; adds the gradient to ``g``."""
     zero = splat(0.0)
+    cutoff2 = p.cutoff * p.cutoff
     energy = zero
-    counted = zero
     for i in range(lengths.size):
         start = fetch(x, i * ATOM)
         total = (zero, zero, zero)
-        # No pair further apart than this in the reference can come within the cutoff.
-        reach = p.cutoff + lengths[i] + longest
-        for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
-            if item(pairs.distances, k) > reach:
-                break
-            there = end(pairs, k)
-            d = pair_vector(x, start, there, pairs, k, box)
+        first = pairs.offsets[i]
+        sure, found = candidates(pairs, i, p.cutoff, lengths, longest, near, far)
+        for k in range(first, first + sure):
+            there = item(ends, k)
+            d = pair_vector(x, start, there, pairs.vectors, k, box)
             r2 = dot(d, d)
-            inside = r2 < p.cutoff * p.cutoff
-            if not any_lane(inside):
-                continue
-            s2 = select(inside, (p.sigma * p.sigma) / r2, 0.0)
-            s6 = s2 * s2 * s2
-            energy += s6 * (s6 - 1.0)
-            counted += select(inside, 1.0, 0.0)
+            e, push = _pair(r2, r2 < cutoff2, p)
+            energy += e
             if want_gradient:
-                f = scale((s6 * s2) * (slope - (2.0 * slope) * s6), d)
+                f = scale(push, d)
                 accumulate(g, there, f)
                 total = subtract(total, f)
+        for m in range(found):
+            k = item(far, m)
+            there = item(ends, k)
+            d = pair_vector(x, start, there, pairs.vectors, k, box)
+            r2 = dot(d, d)
+            inside = r2 < cutoff2
+            if any_lane(inside):
+                e, push = _pair(r2, inside, p)
+                energy += e
+                if want_gradient:
+                    f = scale(push, d)
+                    accumulate(g, there, f)
+                    total = subtract(total, f)
         if want_gradient:
             accumulate(g, i * ATOM, total)
-    return (4.0 * p.epsilon) * energy - p.shift * counted
+    return (4.0 * p.epsilon) * energy
 
 
 @njit(**JIT)
@@ -68,11 +94,16 @@ def energies(u, pairs, box, p, energy, gradient, extent, want_gradient):
     x = aligned(size * LANES)
     g = aligned(size * LANES)
     lengths = np.empty(size // 3)
+    near = np.zeros(size // 3, np.int64)
+    far = np.empty(longest_list(pairs), np.int64)
+    ends = places(pairs)
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
         squared, longest = pack(u, first, count, x, lengths)
         clear(g)
-        value = _energy(x, g, lengths, longest, pairs, box, p, want_gradient)
+        value = _energy(
+            x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradient
+        )
         spread(value, first, count, energy)
         spread(squared, first, count, extent)
         if want_gradient:
@@ -80,7 +111,7 @@ def energies(u, pairs, box, p, energy, gradient, extent, want_gradient):
 
 
 @njit(**JIT)
-def _trace(x, lengths, longest, pairs, box, p, blocks):
+def _trace(x, lengths, longest, pairs, ends, box, p, blocks):
     """Trace of covariance times Hessian of one block."""
     curvature = 4.0 * p.epsilon / (p.sigma * p.sigma)
     total = splat(0.0)
@@ -90,7 +121,7 @@ def _trace(x, lengths, longest, pairs, box, p, blocks):
         for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
             if item(pairs.distances, k) > reach:
                 break
-            d = pair_vector(x, start, end(pairs, k), pairs, k, box)
+            d = pair_vector(x, start, item(ends, k), pairs.vectors, k, box)
             r2 = dot(d, d)
             inside = r2 < p.cutoff * p.cutoff
             if not any_lane(inside):
@@ -112,6 +143,7 @@ def traces(u, pairs, box, p, covariance, out, extent):
     batch, size = u.shape
     x = aligned(size * LANES)
     lengths = np.empty(size // 3)
+    ends = places(pairs)
     blocks = np.empty(9 * pairs.index.size)
     for i in range(size // 3):
         for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
@@ -119,5 +151,6 @@ def traces(u, pairs, box, p, covariance, out, extent):
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
         squared, longest = pack(u, first, count, x, lengths)
-        spread(_trace(x, lengths, longest, pairs, box, p, blocks), first, count, out)
+        value = _trace(x, lengths, longest, pairs, ends, box, p, blocks)
+        spread(value, first, count, out)
         spread(squared, first, count, extent)

@@ -17,3 +17,42 @@ class PairList(NamedTuple):
     index: np.ndarray
     vectors: np.ndarray
     distances: np.ndarray
+
+
+def sorted_pairs(
+    n: int, first: np.ndarray, second: np.ndarray, vectors: np.ndarray, distances: np.ndarray
+) -> PairList:
+    """The list of ``n`` atoms from pairs in any order."""
+    order = np.lexsort((distances, first))
+    counts = np.bincount(first.astype(np.int64), minlength=n)
+    return PairList(
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        index=second[order].astype(np.int32),
+        vectors=np.ascontiguousarray(vectors[order], dtype=np.float64).reshape(-1),
+        distances=distances[order].astype(np.float64),
+    )
+
+
+def both_ends(pairs: PairList) -> PairList:
+    """The same pairs, listed from both of their ends."""
+    n = len(pairs.offsets) - 1
+    first = np.repeat(np.arange(n), np.diff(pairs.offsets))
+    vectors = pairs.vectors.reshape(-1, 3)
+    return sorted_pairs(
+        n,
+        np.concatenate([first, pairs.index]),
+        np.concatenate([pairs.index, first]),
+        np.concatenate([vectors, -vectors]),
+        np.tile(pairs.distances, 2),
+    )
+
+
+def select_pairs(pairs: PairList, reach: float) -> PairList:
+    """The pairs no longer than ``reach``."""
+    kept = pairs.distances <= reach
+    return PairList(
+        offsets=np.concatenate([[0], np.cumsum(kept)])[pairs.offsets],
+        index=pairs.index[kept],
+        vectors=pairs.vectors.reshape(-1, 3)[kept].reshape(-1),
+        distances=pairs.distances[kept],
+    )

@@ -6,6 +6,10 @@ import numpy as np
 from helmflow.kernels import simd
 
 SIMD_DIGEST = "0"
+LOG2_E = 1.4426950408889634
+FAR = 900.0
+"""Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""
+
 Array = np.ndarray
 
 
@@ -74,8 +78,10 @@ def _block(
         bend = ncn * (inverse_width * inverse_width)
         # Gaussians on an even grid follow from one another by two multiplications.
         t = (r - grid[0]) * inverse_width
-        psi = simd.exp(-0.5 * (t * t))
-        ratio = simd.exp(t * delta) * fade
+        near = t * t < FAR
+        t = simd.select(near, t, 0.0)
+        psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
+        ratio = simd.exp2((LOG2_E * delta) * t) * fade
         for k in range(n_radial):
             o = (k + 2) * lanes
             value = psi * (t * slope + (t * t - 1.0) * bend)
@@ -100,7 +106,7 @@ def stein(
     """Fill out[k, b] with S_k = grad phi_k . direction - tr[C grad grad phi_k].
 
     phi_0 = sum (n0.w)^2 / 2, phi_1 = sum w^2 / 2 and phi_{2+k} = sum psi_k(|d0 + sign w|) over
-    pairs, w = u_second - u_first, psi_k a Gaussian of centre grid[0] + k grid[2] and width grid[1].
+    pairs, w = u_second - u_first, psi_k a Gaussian at grid[0] + k grid[2] of width grid[1].
 
     u, direction: (B, 3 n). bond: (3 P) reference vectors d0, n0 their directions. spread: (6 P)
     covariance of w (xx yy zz xy xz yz). grid = [centre, width, spacing, number of Gaussians].

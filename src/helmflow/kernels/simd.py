@@ -252,55 +252,104 @@ def nearest_integer(typing_context, value):
     return vector(vector), emit
 
 
-# exp(r) on |r| <= ln(2) / 2, interpolated at Chebyshev points; relative error 2e-17.
-_EXP = (
+# 2**f on |f| <= 1/2, interpolated at Chebyshev points; relative error 2e-17.
+_EXP2 = (
     1.0,
-    1.0,
-    0.5000000000000019,
-    0.1666666666666668,
-    0.04166666666648795,
-    0.008333333333319589,
-    0.0013888888952352863,
-    0.00019841269890076403,
-    2.4801485441561313e-05,
-    2.755724088722987e-06,
-    2.763265472252779e-07,
-    2.5110049204818658e-08,
+    0.6931471805599453,
+    0.2402265069591016,
+    0.055504108664821625,
+    0.009618129107587223,
+    0.0013333558146406453,
+    0.00015403530463766596,
+    1.5252733841579287e-05,
+    1.3215432514189648e-06,
+    1.017805707615539e-07,
+    7.074198158791346e-09,
+    4.4558199665721414e-10,
 )
-_LOG2_E = 1.4426950408889634
-# ln 2 in two parts, so that x - k ln 2 keeps all its digits (fdlibm's constants).
-_LN2_HIGH = 6.93147180369123816490e-01
-_LN2_LOW = 1.90821492927058770002e-10
 # Adding 1.5 * 2**52 leaves the nearest integer in the low bits of the sum.
 _SHIFT = 6755399441055744.0
-_EXPONENT_BITS, _EXPONENT_BIAS = 52, 1023
+_EXPONENT = 52
 
 
 @intrinsic
-def exp(typing_context, value):
-    """Lane-wise exponential, ``2^k p(r)`` with ``value = k ln 2 + r``; clamped to [-708, 709]."""
+def exp2(typing_context, value):
+    """Lane-wise power of two, for finite ``value`` within [-1021, 1023]; unspecified outside."""
 
     def emit(context, builder, sig, args):
         def fma(x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
             return _call(builder, "fmuladd", x, y, z)
 
-        low, high = _constant(-708.0), _constant(709.0)
-        x = builder.select(builder.fcmp_ordered("<", args[0], low), low, args[0])
-        x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
-        shifted = fma(x, _constant(_LOG2_E), _constant(_SHIFT))
-        k = builder.fsub(shifted, _constant(_SHIFT))
-        r = fma(k, _constant(-_LN2_LOW), fma(k, _constant(-_LN2_HIGH), x))
+        shifted = builder.fadd(args[0], _constant(_SHIFT))
+        f = builder.fsub(args[0], builder.fsub(shifted, _constant(_SHIFT)))
 
         # Estrin's scheme: pairs, then pairs of pairs; shorter chains than Horner's.
-        r2 = builder.fmul(r, r)
-        r4 = builder.fmul(r2, r2)
-        a = [fma(r, _constant(_EXP[i + 1]), _constant(_EXP[i])) for i in range(0, 12, 2)]
-        b = [fma(r2, a[i + 1], a[i]) for i in range(0, 6, 2)]
-        p = fma(builder.fmul(r4, r4), b[2], fma(r4, b[1], b[0]))
+        f2 = builder.fmul(f, f)
+        f4 = builder.fmul(f2, f2)
+        a = [fma(f, _constant(_EXP2[i + 1]), _constant(_EXP2[i])) for i in range(0, 12, 2)]
+        b = [fma(f2, a[i + 1], a[i]) for i in range(0, 6, 2)]
+        p = fma(builder.fmul(f4, f4), b[2], fma(f4, b[1], b[0]))
 
-        bits = ir.Constant(_INTS, [_INT(_EXPONENT_BITS)] * LANES)
-        bias = ir.Constant(_INTS, [_INT(_EXPONENT_BIAS << _EXPONENT_BITS)] * LANES)
-        exponent = builder.add(builder.shl(builder.bitcast(shifted, _INTS), bits), bias)
-        return builder.fmul(p, builder.bitcast(exponent, _VECTOR))
+        # The integer, moved into the exponent of p.
+        bits = ir.Constant(_INTS, [_INT(_EXPONENT)] * LANES)
+        exponent = builder.shl(builder.bitcast(shifted, _INTS), bits)
+        return builder.bitcast(builder.add(builder.bitcast(p, _INTS), exponent), _VECTOR)
 
     return vector(vector), emit
+
+
+square = types.UniTuple(vector, LANES)
+
+
+@intrinsic
+def load_rows(typing_context, array, start, stride):
+    """``LANES`` vectors, at ``start``, ``start + stride``, and so on."""
+
+    def emit(context, builder, sig, args):
+        rows, index = [], args[1]
+        for _ in range(LANES):
+            pointer = _element(context, builder, sig, (args[0], index))
+            rows.append(builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=8))
+            index = builder.add(index, args[2])
+        return context.make_tuple(builder, sig.return_type, rows)
+
+    return square(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def store_rows(typing_context, array, start, stride, rows):
+    """Write ``LANES`` vectors at ``start``, ``start + stride``, and so on."""
+
+    def emit(context, builder, sig, args):
+        index = args[1]
+        for row in cgutils.unpack_tuple(builder, args[3]):
+            pointer = _element(context, builder, sig, (args[0], index))
+            builder.store(row, builder.bitcast(pointer, _VECTOR.as_pointer()), align=8)
+            index = builder.add(index, args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, square), emit
+
+
+@intrinsic
+def transpose(typing_context, rows):
+    """``LANES`` vectors with lanes and positions exchanged."""
+
+    def emit(context, builder, sig, args):
+        half = LANES // 2
+        low = [k + j * LANES for k in range(half) for j in range(2)]
+        masks = [
+            ir.Constant(ir.VectorType(ir.IntType(32), LANES), [ir.IntType(32)(i) for i in order])
+            for order in (low, [k + half for k in low])
+        ]
+        lanes = cgutils.unpack_tuple(builder, args[0])
+        # Interleaving the first half with the second, log2(LANES) times, is a transposition.
+        for _ in range(LANES.bit_length() - 1):
+            lanes = [
+                builder.shuffle_vector(lanes[k], lanes[k + half], order)
+                for k in range(half)
+                for order in masks
+            ]
+        return context.make_tuple(builder, sig.return_type, lanes)
+
+    return square(square), emit

@@ -4,9 +4,11 @@ The three-body sum over pairs of neighbours of an atom is a polynomial in moment
 neighbours. With ``g = exp(gamma sigma / (r - a sigma))`` and unit vectors ``n``,
 
     sum_{j<k} g_j g_k (n_j.n_k - c)^2 = (Q:Q - 2 c P.P + c^2 S^2 - (1 - c)^2 D) / 2,
-    S = sum g,   P = sum g n,   Q = sum g n n,   D = sum g^2,
+    S = sum g,   P = sum g n,   Q = sum g n n,   D = sum g^2.
 
-which costs one pass over the neighbours, and a second one for the gradient.
+So one pass over the pairs adds up the moments of both atoms, and a second one finds the force
+along and across every pair from the moments at its two ends. Seen from the other end ``n``
+changes sign, which turns the sum over both ends into Q + Q' and P - P'.
 """
 
 from typing import NamedTuple
@@ -14,17 +16,29 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.blocks import JIT, aligned, clear, end, pack, pair_vector, spread, unpack
-from helmflow.kernels.simd import LANES, any_lane, exp, item, load, select, splat, sqrt, store
+from helmflow.kernels.blocks import (
+    JIT,
+    aligned,
+    candidates,
+    clear,
+    longest_list,
+    pack,
+    pair_vector,
+    spread,
+    unpack,
+)
+from helmflow.kernels.simd import LANES, any_lane, exp2, item, load, select, splat, sqrt, store
 from helmflow.kernels.vectors import (
     ATOM,
     INLINE,
     accumulate,
     add,
-    add_outer,
+    add_symmetric,
     contract,
     dot,
     fetch,
+    fetch_symmetric,
+    outer,
     put,
     scale,
     subtract,
@@ -34,8 +48,14 @@ from helmflow.kernels.vectors import (
 # Numba's cache watches this file only: the digest of what it inlines must change with it.
 SIMD_DIGEST = "000000000000"
 
-# Kept per neighbour between the two passes: n (3), 1/r, g, dg/dr, half the pair force.
+_LOG2_E = 1.4426950408889634
+
+# Kept per pair between the passes: n (3), -2 lambda epsilon g / r, g, -lambda epsilon dg/dr,
+# minus the slope of the pair energy.
 _KEPT = 7 * LANES
+
+# Moments per atom: S, P (3), Q (6).
+_MOMENTS = 10 * LANES
 
 
 class Parameters(NamedTuple):
@@ -52,133 +72,198 @@ class Parameters(NamedTuple):
     range_: float
 
 
-@njit(**INLINE)
-def _tails(y, inside, gamma):
-    """Both exponentials of ``y``, zero outside."""
-    if abs(gamma - 1.2) < 1e-15:
-        # The published gamma: both are powers of one exponential.
-        t = exp(0.2 * y)
-        t4 = (t * t) * (t * t)
-        return select(inside, t4 * t, 0.0), select(inside, t4 * (t * t), 0.0)
-    return select(inside, exp(y), 0.0), select(inside, exp(gamma * y), 0.0)
+class Block(NamedTuple):
+    """Scratch of one block: per atom, and per pair in range where it says so."""
+
+    x: np.ndarray
+    g: np.ndarray
+    lengths: np.ndarray
+    near: np.ndarray
+    far: np.ndarray
+    moments: np.ndarray
+    kept: np.ndarray
+    """Per pair, see ``_KEPT``."""
+    ends: np.ndarray
+    """Per pair, the atom that is not the one whose list it is in."""
+    stops: np.ndarray
+    """Number of pairs in range of this atom and of those before it."""
 
 
 @njit(**INLINE)
 def radial(r2, inside, c):
-    """(1/r, y, exp y, exp gamma y) with ``y = sigma / (r - a sigma)``, from r^2 inside."""
+    """(1/r, 1/gap, exp y, exp gamma y), ``gap = r - a sigma`` and ``y = sigma / gap``.
+
+    ``r2`` is r^2; the exponentials are zero outside.
+    """
     r = sqrt(r2)
     gap = select(inside, r - c.a * c.sigma, -1.0)
     # One division for 1/r and 1/gap.
-    inverse = 1.0 / (r * gap)
-    y = c.sigma * (inverse * r)
-    ex, gx = _tails(y, inside, c.gamma)
-    return inverse * gap, y, ex, gx
+    both = 1.0 / (r * gap)
+    scaled = (c.sigma * _LOG2_E) * (both * r)
+    if abs(c.gamma - 1.2) < 1e-15:
+        # The published gamma: both are powers of one exponential.
+        t = exp2(0.2 * scaled)
+        t2 = t * t
+        t4 = t2 * t2
+        return both * gap, both * r, select(inside, t4 * t, 0.0), select(inside, t4 * t2, 0.0)
+    ex = select(inside, exp2(scaled), 0.0)
+    return both * gap, both * r, ex, select(inside, exp2(c.gamma * scaled), 0.0)
+
+
+@njit(**INLINE)
+def _moments(moments, atom):
+    """S, P and Q of an atom."""
+    at = atom * _MOMENTS
+    return (
+        load(moments, at),
+        fetch(moments, at + LANES),
+        fetch_symmetric(moments, at + LANES + ATOM),
+    )
+
+
+@njit(**INLINE)
+def _add_moments(moments, atom, s, p, q):
+    """Add to S, P and Q of an atom."""
+    at = atom * _MOMENTS
+    store(moments, at, load(moments, at) + s)
+    accumulate(moments, at + LANES, p)
+    accumulate(moments, at + LANES + ATOM, (q[0], q[1], q[2]))
+    accumulate(moments, at + LANES + 2 * ATOM, (q[3], q[4], q[5]))
 
 
 @njit(**JIT)
-def _turn(g, here, kept, ends, found, s, p, q, constants):
-    """Second pass over the neighbours of one atom: the gradient of all it is the centre of."""
-    c0 = constants.cos_theta0
-    strength = constants.lambda_ * constants.epsilon
-    same = (1.0 - c0) * (1.0 - c0)
-    zero = splat(0.0)
-    total = (zero, zero, zero)
-    for m in range(found):
-        at = m * _KEPT
-        there = item(ends, m)
-        n = fetch(kept, at)
-        rinv = load(kept, at + 3 * LANES)
-        gx = load(kept, at + 4 * LANES)
-        dgx = load(kept, at + 5 * LANES)
-        qn = times(q, n)
-        nqn = dot(qn, n)
-        pn = dot(p, n)
-        # The centre's sum depends on r through g and on the direction through n.
-        across = (2.0 * strength) * (gx * rinv)
-        along = strength * ((nqn - (2.0 * c0) * pn + (c0 * c0) * s - same * gx) * dgx)
-        along += load(kept, at + 6 * LANES) - across * (nqn - c0 * pn)
-        f = add(scale(along, n), scale(across, subtract(qn, scale(c0, p))))
-        accumulate(g, there, f)
-        total = subtract(total, f)
-    accumulate(g, here, total)
+def _collect(block, longest, pairs, box, c, keep):
+    """First pass: fills the moments, returns the pair energy and the sum of g^2.
 
-
-@njit(**JIT)
-def _energy(x, g, lengths, longest, pairs, box, c, kept, ends, want_gradient):
-    """Energy of one block; adds the gradient to ``g``."""
+    With ``keep`` it leaves what the second pass needs of every pair in range.
+    """
     zero = splat(0.0)
-    c0 = c.cos_theta0
-    strength = 0.5 * c.lambda_ * c.epsilon
+    attraction = c.A * c.epsilon
+    repulsion = attraction * c.B * c.sigma**4
+    strength = c.lambda_ * c.epsilon
     energy = zero
-    for i in range(lengths.size):
-        start = fetch(x, i * ATOM)
+    squares = zero
+    found = 0
+    clear(block.moments)
+    for i in range(block.stops.size):
+        start = fetch(block.x, i * ATOM)
         s = zero
-        d = zero
         p = (zero, zero, zero)
         q = (zero, zero, zero, zero, zero, zero)
-        found = 0
-        # No pair further apart than this in the reference can come within the range.
-        reach = c.range_ + lengths[i] + longest
-        for k in range(pairs.offsets[i], pairs.offsets[i + 1]):
-            if item(pairs.distances, k) > reach:
-                break
-            there = end(pairs, k)
-            vector = pair_vector(x, start, there, pairs, k, box)
+        sure, more = candidates(
+            pairs, i, c.range_, block.lengths, longest, block.near, block.far
+        )
+        for m in range(sure + more):
+            k = pairs.offsets[i] + m if m < sure else item(block.far, m - sure)
+            other = np.int64(item(pairs.index, k))
+            vector = pair_vector(block.x, start, other * ATOM, pairs.vectors, k, box)
             r2 = dot(vector, vector)
             inside = r2 < c.range_ * c.range_
-            if not any_lane(inside):
+            if m >= sure and not any_lane(inside):
                 continue
-            rinv, y, ex, gx = radial(r2, inside, c)
-            sr = c.sigma * rinv
-            sr4 = (sr * sr) * (sr * sr)
-            pair = (c.A * c.epsilon) * (c.B * sr4 - 1.0)
-            # Every pair is met from both ends: half of it here.
-            energy += 0.5 * pair * ex
+            rinv, igap, ex, g = radial(r2, inside, c)
+            rinv2 = rinv * rinv
+            rinv4 = rinv2 * rinv2
+            pair = repulsion * rinv4 - attraction
+            energy += pair * ex
+            squares += g * g
+            # The vector ends at atom i: atom i sees it from behind.
             n = scale(rinv, vector)
-            w = scale(gx, n)
-            s += gx
-            d += gx * gx
-            p = add(p, w)
-            q = add_outer(q, w, n)
-            if want_gradient:
-                dy = (y * y) * (1.0 / c.sigma)
-                dpair = (-4.0 * c.A * c.epsilon * c.B) * (sr4 * rinv) - pair * dy
+            w = scale(g, n)
+            product = outer(w, n)
+            s += g
+            p = subtract(p, w)
+            q = add_symmetric(q, product)
+            _add_moments(block.moments, other, g, w, product)
+            if keep:
+                slope = igap * igap
+                force = (4.0 * repulsion) * (rinv4 * rinv) + (c.sigma * slope) * pair
                 at = found * _KEPT
-                put(kept, at, n)
-                store(kept, at + 3 * LANES, rinv)
-                store(kept, at + 4 * LANES, gx)
-                store(kept, at + 5 * LANES, (-c.gamma) * (dy * gx))
-                store(kept, at + 6 * LANES, 0.5 * ex * dpair)
-                ends[found] = there
+                put(block.kept, at, n)
+                store(block.kept, at + 3 * LANES, (-2.0 * strength) * g * rinv)
+                store(block.kept, at + 4 * LANES, g)
+                store(block.kept, at + 5 * LANES, (strength * c.gamma * c.sigma) * g * slope)
+                store(block.kept, at + 6 * LANES, ex * force)
+                block.ends[found] = other
                 found += 1
-        same = (1.0 - c0) * (1.0 - c0)
-        moments = contract(q, q) - (2.0 * c0) * dot(p, p) + (c0 * c0) * (s * s) - same * d
-        energy += strength * moments
-        if want_gradient:
-            _turn(g, i * ATOM, kept, ends, found, s, p, q, c)
-    return energy
+        _add_moments(block.moments, i, s, p, q)
+        block.stops[i] = found
+    return energy, squares
+
+
+@njit(**JIT)
+def _three_body(moments, c):
+    """Sum over atoms of ``Q:Q - 2 c P.P + c^2 S^2``."""
+    c0 = c.cos_theta0
+    total = splat(0.0)
+    for i in range(moments.size // _MOMENTS):
+        s, p, q = _moments(moments, i)
+        total += contract(q, q) - (2.0 * c0) * dot(p, p) + (c0 * c0) * (s * s)
+    return total
+
+
+@njit(**JIT)
+def _differentiate(block, c):
+    """Second pass: fills the gradient from the moments at both ends of every pair."""
+    c0 = c.cos_theta0
+    same = 2.0 * (1.0 - c0) * (1.0 - c0)
+    zero = splat(0.0)
+    clear(block.g)
+    k = 0
+    for i in range(block.stops.size):
+        s_here, p_here, q_here = _moments(block.moments, i)
+        total = (zero, zero, zero)
+        while k < block.stops[i]:
+            at = k * _KEPT
+            other = item(block.ends, k)
+            k += 1
+            s, p, q = _moments(block.moments, other)
+            n = fetch(block.kept, at)
+            across = load(block.kept, at + 3 * LANES)
+            g = load(block.kept, at + 4 * LANES)
+            by_g = load(block.kept, at + 5 * LANES)
+            # Half the derivatives by the direction, Q n - c P, and by g.
+            cp = scale(c0, subtract(p, p_here))
+            v = subtract(times(add_symmetric(q, q_here), n), cp)
+            vn = dot(v, n)
+            by_g *= vn - dot(cp, n) + (c0 * c0) * (s + s_here) - same * g
+            along = by_g + load(block.kept, at + 6 * LANES) - across * vn
+            f = add(scale(along, n), scale(across, v))
+            accumulate(block.g, other * ATOM, f)
+            total = subtract(total, f)
+        accumulate(block.g, i * ATOM, total)
 
 
 @njit(**JIT)
 def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
     """Energies (B,), gradients (B, 3n) and largest squared displacements (B,) of rows ``u``.
 
-    ``pairs`` lists every pair from both ends; ``box`` is None, or three lengths to round every
-    pair vector to its nearest image.
+    ``pairs`` lists every pair once; ``box`` is None, or three lengths to round every pair vector
+    to its nearest image.
     """
     batch, size = u.shape
-    x = aligned(size * LANES)
-    g = aligned(size * LANES)
-    lengths = np.empty(size // 3)
-    most = np.max(pairs.offsets[1:] - pairs.offsets[:-1])
-    kept = aligned(most * _KEPT)
-    ends = np.empty(most, np.int64)
+    atoms = size // 3
+    most = pairs.index.size if want_gradient else 0
+    block = Block(
+        aligned(size * LANES),
+        aligned(size * LANES),
+        np.empty(atoms),
+        np.zeros(atoms, np.int64),
+        np.empty(longest_list(pairs), np.int64),
+        aligned(atoms * _MOMENTS),
+        aligned(most * _KEPT),
+        np.empty(most, np.int64),
+        np.empty(atoms, np.int64),
+    )
+    strength = 0.5 * c.lambda_ * c.epsilon
+    same = 2.0 * (1.0 - c.cos_theta0) * (1.0 - c.cos_theta0)
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
-        squared, longest = pack(u, first, count, x, lengths)
-        clear(g)
-        value = _energy(x, g, lengths, longest, pairs, box, c, kept, ends, want_gradient)
-        spread(value, first, count, energy)
+        squared, longest = pack(u, first, count, block.x, block.lengths)
+        pair, squares = _collect(block, longest, pairs, box, c, want_gradient)
+        three = _three_body(block.moments, c) - same * squares
+        spread(pair + strength * three, first, count, energy)
         spread(squared, first, count, extent)
         if want_gradient:
-            unpack(g, first, count, gradient)
+            _differentiate(block, c)
+            unpack(block.g, first, count, gradient)

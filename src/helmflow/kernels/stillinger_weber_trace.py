@@ -9,17 +9,19 @@ covariance of two pair vectors is gathered once per centre for a group of blocks
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.blocks import JIT, aligned, end, pack, pair_vector, spread
+from helmflow.kernels.blocks import JIT, aligned, pack, pair_vector, spread
 from helmflow.kernels.covariance import apply, contracted, quadratic, relative, trace
+from helmflow.kernels.pairs import both_ends
 from helmflow.kernels.simd import LANES, any_lane, item, load, splat, store
 from helmflow.kernels.stillinger_weber import radial
 from helmflow.kernels.vectors import (
     ATOM,
     INLINE,
     add,
-    add_outer,
+    add_symmetric,
     dot,
     fetch,
+    outer,
     put,
     scale,
     subtract,
@@ -41,7 +43,7 @@ _NEGLIGIBLE = 1e-20
 
 @njit(**INLINE)
 def _two_body(n, rinv, y, ex, c, blocks, at):
-    """Half the pair's part of the trace."""
+    """Half the pair's part of the trace: every pair is met from both ends."""
     y1 = (y * y) * (-1.0 / c.sigma)
     y2 = (y * y) * y * (2.0 / (c.sigma * c.sigma))
     s4 = (c.sigma * rinv) * (c.sigma * rinv)
@@ -128,19 +130,21 @@ def _centre(x, i, first, last, pairs, box, c, kept, slots, blocks):
     found = 0
     width = last - first
     for k in range(first, last):
-        vector = pair_vector(x, start, end(pairs, k), pairs, k, box)
+        there = np.int64(item(pairs.index, k)) * ATOM
+        vector = pair_vector(x, start, there, pairs.vectors, k, box)
         r2 = dot(vector, vector)
         inside = r2 < c.range_ * c.range_
         if not any_lane(inside):
             continue
-        rinv, y, ex, g = radial(r2, inside, c)
+        rinv, igap, ex, g = radial(r2, inside, c)
+        y = c.sigma * igap
         n = scale(rinv, vector)
         m = k - first
         total += _two_body(n, rinv, y, ex, c, blocks, 9 * (m * width + m))
         w = scale(g, n)
         s += g
         p = add(p, w)
-        q = add_outer(q, w, n)
+        q = add_symmetric(q, outer(w, n))
         gy1 = (y * y) * (-c.gamma / c.sigma)
         gy2 = (y * y) * y * (2.0 * c.gamma / (c.sigma * c.sigma))
         at = found * _KEPT
@@ -172,9 +176,17 @@ def _gather(covariance, i, first, last, pairs, blocks):
             relative(covariance, i, pairs.index[first + m], pairs.index[first + k], blocks, at)
 
 
-@njit(**JIT)
 def traces(u, pairs, box, c, covariance, out, extent):
-    """tr(C H) (B,) and largest squared displacements (B,) of rows ``u``; C (3n, 3n)."""
+    """tr(C H) (B,) and largest squared displacements (B,) of rows ``u``; C (3n, 3n).
+
+    ``pairs`` lists every pair once; ``box`` is None, or three lengths to round every pair vector
+    to its nearest image.
+    """
+    _traces(u, both_ends(pairs), box, c, covariance, out, extent)
+
+
+@njit(**JIT)
+def _traces(u, pairs, box, c, covariance, out, extent):
     batch, size = u.shape
     most = np.max(pairs.offsets[1:] - pairs.offsets[:-1])
     x = aligned(_GROUP * size * LANES)

@@ -59,16 +59,23 @@ def dot(a, b):
 
 
 @njit(**INLINE)
-def add_outer(q, a, b):
-    """q + a b, for parallel vectors a and b."""
-    return (
-        q[0] + a[0] * b[0],
-        q[1] + a[0] * b[1],
-        q[2] + a[0] * b[2],
-        q[3] + a[1] * b[1],
-        q[4] + a[1] * b[2],
-        q[5] + a[2] * b[2],
-    )
+def outer(a, b):
+    """a b, for parallel vectors a and b."""
+    return a[0] * b[0], a[0] * b[1], a[0] * b[2], a[1] * b[1], a[1] * b[2], a[2] * b[2]
+
+
+@njit(**INLINE)
+def add_symmetric(q, r):
+    """q + r, for symmetric matrices."""
+    return q[0] + r[0], q[1] + r[1], q[2] + r[2], q[3] + r[3], q[4] + r[4], q[5] + r[5]
+
+
+@njit(**INLINE)
+def fetch_symmetric(x, at):
+    """The symmetric matrix stored at ``x[at : at + 2 ATOM]``."""
+    a = fetch(x, at)
+    b = fetch(x, at + ATOM)
+    return a[0], a[1], a[2], b[0], b[1], b[2]
 
 
 @njit(**INLINE)
@@ -84,4 +91,5 @@ def times(q, a):
 @njit(**INLINE)
 def contract(q, r):
     """q : r, the sum of products of all nine elements of two symmetric matrices."""
-    return q[0] * r[0] + q[3] * r[3] + q[5] * r[5] + 2.0 * (q[1] * r[1] + q[2] * r[2] + q[4] * r[4])
+    diagonal = q[0] * r[0] + q[3] * r[3] + q[5] * r[5]
+    return diagonal + 2.0 * (q[1] * r[1] + q[2] * r[2] + q[4] * r[4])

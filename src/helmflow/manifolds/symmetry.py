@@ -1,11 +1,13 @@
 """Symmetries of a periodic arrangement of sites, and averages of matrices over them."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from helmflow.errors import InputError
+from helmflow.manifolds.cells import CellGrid
 
 Array = np.ndarray
 Permute = Callable[[Array, Array], Array]
@@ -20,11 +22,13 @@ class SymmetryGroup:
 
     translations: (n_t, n) site j goes to translations[t, j].
     rotations: (n_r, d, d) and permutations: (n_r, n): component and site action of each coset.
+    cells: the translations along the axes of the period, as a grid of equal cells.
     """
 
     translations: Array
     rotations: Array
     permutations: Array
+    cells: CellGrid
 
     @property
     def order(self) -> int:
@@ -104,7 +108,11 @@ def crystal_symmetry(
 
     fractional = np.linalg.solve(cell.T, positions.T).T
     numbers = np.unique(np.asarray(species), return_inverse=True)[1] + 1
-    found = spglib.get_symmetry((cell, fractional, numbers), symprec=tolerance)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of spglib's change of error style
+        found = spglib.get_symmetry((cell, fractional, numbers), symprec=tolerance)
+    if found is None:
+        raise InputError("structure.file", "atoms apart from one another", "overlapping atoms")
     rotations, shifts = found["rotations"], found["translations"]
     tree = cKDTree(np.mod(fractional, 1.0) % 1.0, boxsize=1.0)
     scale = np.linalg.norm(cell, axis=1).min()
@@ -123,7 +131,21 @@ def crystal_symmetry(
     _, first = np.unique(rotations.reshape(len(rotations), 9), axis=0, return_index=True)
     cartesian = np.array([cell.T @ rotations[k] @ np.linalg.inv(cell.T) for k in first])
     images = np.array([permutation(rotations[k], shifts[k]) for k in first])
-    return SymmetryGroup(translations, cartesian, images)
+    cells = _axis_cells(shifts[is_translation], translations)
+    return SymmetryGroup(translations, cartesian, images, cells)
+
+
+def _axis_cells(shifts: Array, translations: Array) -> CellGrid:
+    """The largest grid of cells whose translations run along the three axes of the supercell."""
+    fraction = np.mod(shifts + 1e-6, 1.0) - 1e-6
+    along = np.abs(fraction) < 1e-4
+    shape = tuple(int((along.sum(1) - along[:, axis] == 2).sum()) for axis in range(3))
+    step = np.rint(fraction * shape)
+    on_grid = np.abs(fraction * shape - step).max(1) < 1e-3
+    order = np.lexsort(np.mod(step, shape)[on_grid].T[::-1])
+    images = translations[on_grid][order]
+    basis = np.flatnonzero(images.min(axis=0) == np.arange(images.shape[1]))
+    return CellGrid(shape, images[:, basis], 3)
 
 
 def lattice_symmetry(shape: tuple[int, int]) -> SymmetryGroup:
@@ -137,4 +159,5 @@ def lattice_symmetry(shape: tuple[int, int]) -> SymmetryGroup:
     if rows == columns:
         images += [image.T for image in images]
     permutations = np.array([image.ravel() for image in images])
-    return SymmetryGroup(translations, np.ones((len(images), 1, 1)), permutations)
+    cells = CellGrid(shape, index.reshape(-1, 1), 1)
+    return SymmetryGroup(translations, np.ones((len(images), 1, 1)), permutations, cells)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
 from helmflow.errors import ConvergenceError
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.bar import bar
+from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
 from helmflow.estimators.integration import Integral, Ladder, thermodynamic_integration
@@ -54,7 +56,28 @@ class Analysis:
     states: MultistateEstimate | None
     rungs: tuple[Rung, ...]
     inefficiency: Array  # (K,) g of the work at each node
-    one_sided: Estimate | None
+    headline: Estimate
+    one_sided: bool
+
+    @property
+    def tails(self) -> tuple[float, ...]:
+        """Pareto k of the weights that carry samples to the base and to the target.
+
+        On a ladder these are the weights of the pooled samples of all nodes, as MBAR uses them;
+        for two nodes those of each end reweighted to the other. inf where k is unknown.
+        """
+        if len(self.rungs) == 1:
+            found = self.rungs[0].both.diagnostics
+            sides = ("forward", "reverse")
+            return tuple(found.get(f"pareto_k_{side}", math.inf) for side in sides)
+        if self.states is None:
+            return (math.inf, math.inf)
+        work = np.concatenate([w.ravel() for w in self.samples.work])
+        counts = np.log([w.size for w in self.samples.work])
+        mixture = logsumexp(
+            (counts + self.states.f_k)[:, None] - np.outer(self.samples.lam, work), axis=0
+        )
+        return tuple(pareto_k(-self.samples.lam[end] * work - mixture) for end in (0, -1))
 
     @property
     def n_eff(self) -> float:
@@ -70,23 +93,33 @@ def integrate(samples: Samples) -> Integral:
     return thermodynamic_integration(samples.work, samples.controls, ladder, degree=degree)
 
 
+def headline(samples: Samples) -> Estimate:
+    """The estimate a result is named after: TI, BAR for two nodes, FEP for one."""
+    if len(samples.lam) > 2:
+        return integrate(samples).estimate
+    g = _inefficiencies(samples)
+    if len(samples.lam) == 1:
+        return fep(samples.work[0].ravel(), g=g[0])
+    return bar(samples.work[0].ravel(), -samples.work[1].ravel(), g=(g[0], g[1]))
+
+
 def analyse(samples: Samples) -> Analysis:
     """Every estimator that the samples allow: one node FEP, two BAR, more TI and MBAR."""
-    g = np.array([_inefficiency(w, k > 0) for k, w in enumerate(samples.work)])
-    if len(samples.lam) == 1:
-        return Analysis(samples, None, None, (), g, fep(samples.work[0].ravel(), g=g[0]))
+    g = _inefficiencies(samples)
     rungs = tuple(
         _rung(samples.work[k], samples.work[k + 1], gap, (g[k], g[k + 1]))
         for k, gap in enumerate(np.diff(samples.lam))
     )
     several = len(samples.lam) > 2
+    integral = integrate(samples) if several else None
     return Analysis(
         samples=samples,
-        integral=integrate(samples) if several else None,
+        integral=integral,
         states=_multistate(samples, g) if several else None,
         rungs=rungs,
         inefficiency=g,
-        one_sided=None,
+        headline=integral.estimate if integral is not None else headline(samples),
+        one_sided=len(samples.lam) == 1,
     )
 
 
@@ -99,6 +132,10 @@ def climb(rungs: Sequence[Rung], direction: str) -> Estimate:
         n_eff=min(p.n_eff for p in parts),
         method={"up": "fep up", "down": "fep down", "both": "bar"}[direction],
     )
+
+
+def _inefficiencies(samples: Samples) -> Array:
+    return np.array([_inefficiency(w, k > 0) for k, w in enumerate(samples.work)])
 
 
 def _inefficiency(work: Array, chain: bool) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants
+from helmflow.energies.listed import ListedEnergy
 from helmflow.energies.stillinger_weber import StillingerWeber
 from helmflow.errors import InputError
 from helmflow.fields.base import Field
@@ -39,6 +40,7 @@ class Crystal(Problem):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
+        self.costly = not isinstance(system.energy, ListedEnergy)
         self._positions = system.reference_positions.numpy()
         self._cell = system.cell.numpy()
         self._shells = bond_shells(self._positions, self._cell, system.species, 2)
@@ -49,7 +51,7 @@ class Crystal(Problem):
     def target(self, u: Tensor) -> tuple[Values, Tensor]:
         """Reduced potential (batch,) and gradient (batch, 3N) at displacements u (batch, 3N)."""
         self.n_evaluations += len(u)
-        energy, gradient = self.system.energy.displaced(u.view(len(u), -1, 3))
+        energy, gradient = self.system.energy.displaced(u.view(-1, *self._positions.shape))
         return self.system.beta * energy, self.system.beta * gradient.reshape(u.shape)
 
     def starting_precision(self) -> Tensor:
@@ -58,15 +60,17 @@ class Crystal(Problem):
 
     def fields(self, base: Gaussian) -> Sequence[Field]:
         """Harmonic, first two shells of bonds and, where forces are smooth, the potential."""
-        smooth = isinstance(self.system.energy, StillingerWeber)
+        energy, beta = self.system.energy, self.system.beta
+        smooth = isinstance(energy, StillingerWeber) and not energy.nearest
         found: list[Field] = [HarmonicField(base.dim)]
         if smooth:
             # Needs continuous forces: a truncated potential would break the Stein identity.
-            energy, beta = self.system.energy, self.system.beta
+
             covariance = base.covariance
 
             def trace(u: Tensor) -> Tensor:
-                return beta * energy.hessian_trace(u.view(len(u), -1, 3), covariance)
+                sites = u.view(-1, *self._positions.shape)
+                return beta * energy.hessian_trace(sites, covariance)
 
             found.append(TargetField(lambda u: self.target(u)[1], trace))
         for shell, n_radial in zip(self._shells, (8, 5) if smooth else (10, 4), strict=False):
@@ -104,7 +108,7 @@ class Crystal(Problem):
 
     def displaced_fraction(self, u: Tensor) -> float:
         """Fraction of particles further than half a bond from their site."""
-        distance = u.view(len(u), -1, 3).norm(dim=2)
+        distance = u.view(-1, *self._positions.shape).norm(dim=2)
         return (distance > 0.5 * self._shells[0].radius).double().mean().item()
 
     def _check_forces(self) -> None:
@@ -118,5 +122,6 @@ class Crystal(Problem):
             raise InputError(
                 "structure",
                 "a minimum of the potential (set structure.relax = true to get there)",
-                f"a force of {force.max().item() / self.system.beta:.3g} {unit} on particle {worst}",
+                f"a force of {force.max().item() / self.system.beta:.3g} {unit} "
+                f"on particle {worst}",
             )

@@ -1,6 +1,6 @@
 """Sampling every node of the ladder between a Gaussian base and a target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from helmflow.recipes.problem import Problem
 from helmflow.samplers.hmc import ChainState, InterpolatedHMC
 
 MAX_KICKS = 64
-ACCEPTANCE = (0.65, 0.92)
+ACCEPTANCE = (0.55, 0.97)
 """Mean acceptance of the least accepting node outside which the number of kicks changes."""
 
 
@@ -56,9 +56,10 @@ class LadderSampler:
         self._generator = generator
         self._hmc = InterpolatedHMC(base, problem.target, column_lam[self.n_base :])
         self._draw = InterpolatedHMC(base, problem.target, column_lam[: self.n_base])
-        self.n_kicks = 2
+        self.n_kicks = 3
         self.records = Records()
         self._state: ChainState | None = None
+        self._cost: float | None = None
 
     @property
     def n_sweeps(self) -> int:
@@ -66,46 +67,72 @@ class LadderSampler:
         return len(self.records.work)
 
     @property
-    def target_positions(self) -> Tensor:
-        """Where the chains at lambda = 1 stand now."""
-        return self._chains().u[self._at_target]
+    def evaluations_per_sweep(self) -> float:
+        """Energy evaluations that one sweep takes (before the first: an estimate)."""
+        if self._cost is not None:
+            return self._cost
+        return float(self.n_kicks * len(self.node) + len(self.node) * bool(self._fields))
 
-    def burn_in(self, n_sweeps: int) -> None:
-        """Advance the chains without recording; tune the number of kicks on the way."""
+    def displaced_fraction(self) -> float | None:
+        """Fraction of sites that have left their place in the chains at the target."""
+        if not self._at_target.any():
+            return None
+        return self.problem.displaced_fraction(self._chains().u[self._at_target])
+
+    def burn_in(self, n_sweeps: int, progress: Callable[[int, int], None]) -> None:
+        """Carry the chains from the base to their nodes, then let them rest there.
+
+        Lambda rises to its value in ``n_sweeps`` sweeps, so that chains stay close to
+        equilibrium on the way, and stays there for as many. The number of kicks is tuned all
+        along; sweeps at rest count from the last time it grew. ``progress`` is told how many
+        sweeps of how many are done.
+        """
         n_chains = len(self._lam) - self.n_base
-        self._state = self._hmc.init(self.base.sample(n_chains, self._generator))
-        sweep = 0
-        while n_chains and sweep < n_sweeps:
-            accepted = self._advance()
-            lowest = self._by_node(accepted.double()).min()
-            if lowest < ACCEPTANCE[0] and self.n_kicks < MAX_KICKS:
-                self.n_kicks += max(1, self.n_kicks // 4)
-                # What was burnt with far too few kicks hardly moved: start counting again.
-                sweep = 0 if lowest < 0.2 else sweep + 1
-            else:
-                too_fine = lowest > ACCEPTANCE[1] and self.n_kicks > 2 and sweep < n_sweeps // 2
-                self.n_kicks -= int(too_fine)
-                sweep += 1
+        self._state = self._hmc.init(self._noise(n_chains))
+        if not n_chains:
+            return
+        for sweep in range(n_sweeps):
+            progress(sweep, 2 * n_sweeps)
+            lam = self._hmc.lam * ((sweep + 1) / n_sweeps)
+            self._tune(InterpolatedHMC(self.base, self.problem.target, lam))
+        rest = n_sweeps
+        while rest:
+            progress(2 * n_sweeps - rest, 2 * n_sweeps)
+            rest = n_sweeps if self._tune(self._hmc) else rest - 1
+
+    def _tune(self, hmc: InterpolatedHMC) -> bool:
+        """One sweep; whether the number of kicks had to grow after it."""
+        self._state, accepted = hmc.step(self._chains(), self.n_kicks, self._generator)
+        node = self.node[self.n_base :]
+        rate = min(accepted[node == k].double().mean().item() for k in np.unique(node))
+        if rate > ACCEPTANCE[1] and self.n_kicks > 2:
+            self.n_kicks -= 1
+        if rate >= ACCEPTANCE[0] or self.n_kicks >= MAX_KICKS:
+            return False
+        self.n_kicks += max(1, self.n_kicks // 4)
+        return True
 
     def sample(self, n_sweeps: int) -> None:
         """Record ``n_sweeps`` sweeps: one trajectory of every chain and fresh base draws."""
-        # Recomputing what is carried along keeps rounding from accumulating and makes the state
-        # a function of u alone, which is what a checkpoint holds.
-        self._state = self._hmc.init(self._chains().u)
+        # Recomputed as after a restart, so that interrupted and whole runs agree bit for bit.
+        self._state = self._hmc.init(self._chains().z)
+        before = self.problem.n_evaluations
         for _ in range(n_sweeps):
-            if len(self._state.u):
+            if len(self._state.z):
                 self.records.accepted.append(self._advance())
-            draw = self._draw.init(self.base.sample(self.n_base, self._generator))
+            draw = self._draw.init(self._noise(self.n_base))
             self._record(draw, self._state)
+        self._cost = (self.problem.n_evaluations - before) / n_sweeps
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as tensors."""
         records = self.records
         tensors = {
-            "u": self._chains().u,
+            "z": self._chains().z,
             "generator": self._generator.get_state(),
             "n_kicks": torch.tensor(self.n_kicks),
             "n_evaluations": torch.tensor(self.problem.n_evaluations),
+            "cost": torch.tensor(self.evaluations_per_sweep, dtype=torch.float64),
             "work": torch.stack(records.work),
             "controls": torch.stack(records.controls),
         }
@@ -118,13 +145,17 @@ class LadderSampler:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what ``state`` returned."""
-        self._state = self._hmc.init(tensors["u"])
+        self._state = self._hmc.init(tensors["z"])
         self._generator.set_state(tensors["generator"])
         self.n_kicks = int(tensors["n_kicks"])
         self.problem.n_evaluations = int(tensors["n_evaluations"])
+        self._cost = float(tensors["cost"])
         names = ("work", "controls", "observables", "accepted")
         lists = {name: list(tensors[name]) for name in names if name in tensors}
         self.records = Records(counts=tensors.get("counts"), **lists)
+
+    def _noise(self, n_chains: int) -> Tensor:
+        return self.base.noise(n_chains, self._generator)
 
     def _chains(self) -> ChainState:
         if self._state is None:
@@ -135,15 +166,11 @@ class LadderSampler:
         self._state, accepted = self._hmc.step(self._chains(), self.n_kicks, self._generator)
         return accepted
 
-    def _by_node(self, values: Tensor) -> np.ndarray:
-        node = self.node[self.n_base :]
-        return np.array([values[node == k].mean().item() for k in np.unique(node)])
-
     def _record(self, draw: ChainState, chains: ChainState) -> None:
         records, target = self.records, self._at_target
         records.work.append(torch.cat([draw.work, chains.work]))
         parts = [(self._draw.lam, draw), (self._hmc.lam, chains)]
-        controls = [self._stein(lam, part) for lam, part in parts if len(part.u)]
+        controls = [self._stein(lam, part) for lam, part in parts if len(part.z)]
         records.controls.append(torch.cat(controls, dim=1))
         if target.any():
             u, potential = chains.u[target], chains.potential[target]
@@ -153,7 +180,13 @@ class LadderSampler:
                 records.counts = counts if records.counts is None else records.counts + counts
 
     def _stein(self, lam: Tensor, chains: ChainState) -> Tensor:
-        direction = chains.u + lam[:, None] * chains.drive
-        point = Point(chains.u, chains.dual, chains.gradient, direction)
-        rows = [field.stein(point) for field in self._fields]
-        return torch.cat(rows) if rows else torch.empty(0, len(chains.u), dtype=torch.float64)
+        if not self._fields:
+            return torch.empty(0, len(chains.z), dtype=torch.float64)
+        slope = chains.z + lam[:, None] * chains.drive  # gradient of u_lambda in z
+        point = Point(
+            u=chains.u,
+            gradient=chains.gradient,
+            direction=self.base.colour(slope),
+            virial=torch.linalg.vecdot(chains.z, slope),
+        )
+        return torch.cat([field.stein(point) for field in self._fields])

@@ -1,8 +1,7 @@
 """From estimates in kT to the result a person reads and the arrays a report draws."""
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,8 +37,11 @@ class Outcome:
     system: System
     settings: Settings
     problem: Problem
-    per: int  # particles the value is divided by
-    clock: tuple[float, float]  # processor and wall time at the start
+
+    @property
+    def per(self) -> int:
+        """Particles the value is divided by."""
+        return self.system.n_particles if self.system.kind == "crystal" else 1
 
     @property
     def sign(self) -> float:
@@ -72,17 +74,17 @@ class Outcome:
 def result_of(
     outcome: Outcome,
     analysis: Analysis,
-    headline: Estimate,
     checks: Sequence[Check],
     sampler: LadderSampler,
+    base_name: str,
+    spent: tuple[float, float],
 ) -> Result:
     """The result with its certificate."""
     system, settings = outcome.system, outcome.settings
     crystal = system.kind == "crystal"
     quantity = "helmholtz_free_energy" if crystal else "log_partition_function"
-    value, stderr = outcome.value_and_stderr(headline)
-    letter, reason = grade(checks, one_sided=analysis.one_sided is not None)
-    cpu, wall = outcome.clock
+    value, stderr = outcome.value_and_stderr(analysis.headline)
+    letter, reason = grade(checks, one_sided=analysis.one_sided)
     accepted = sampler.records.accepted
     return Result(
         system=system.name,
@@ -93,11 +95,12 @@ def result_of(
         per="particle" if crystal else "system",
         n_particles=system.n_particles,
         convention=system.convention,
-        method=headline.method,
+        method=analysis.headline.method,
+        base=base_name,
         grade=letter,
         reason=reason,
         checks=tuple(checks),
-        estimates=tuple(_rows(outcome, analysis, headline)),
+        estimates=tuple(_rows(outcome, analysis)),
         references=tuple(
             ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
             for r in system.references
@@ -109,21 +112,22 @@ def result_of(
         observables=tuple(_observables(sampler)),
         acceptance=float(np.mean([a.double().mean() for a in accepted])) if accepted else None,
         cost=Cost(
-            cpu_seconds=time.process_time() - cpu,
-            wall_seconds=time.time() - wall,
+            cpu_seconds=spent[0],
+            wall_seconds=spent[1],
             energy_evaluations=outcome.problem.n_evaluations,
         ),
         seed=settings.seed,
     )
 
 
-def _rows(outcome: Outcome, analysis: Analysis, headline: Estimate) -> list[EstimateRow]:
-    rows = [outcome.row(headline)]
+def _rows(outcome: Outcome, analysis: Analysis) -> list[EstimateRow]:
+    rows = [outcome.row(analysis.headline)]
     if analysis.integral is not None:
         if analysis.samples.controls is not None:
             rows.append(outcome.row(analysis.integral.plain))
         if analysis.states is not None:
-            rows.append(outcome.row(analysis.states.difference(0, len(analysis.rungs))))
+            ends = analysis.states.difference(0, len(analysis.rungs))
+            rows.append(outcome.row(replace(ends, diagnostics={})))  # the ends need not overlap
     if analysis.rungs:
         several = len(analysis.rungs) > 1
         rows += [outcome.row(climb(analysis.rungs, d)) for d in ("up", "down")]
@@ -133,7 +137,7 @@ def _rows(outcome: Outcome, analysis: Analysis, headline: Estimate) -> list[Esti
 
 def _bounds(outcome: Outcome, analysis: Analysis) -> Bounds | None:
     """<w>_target <= delta_f <= <w>_base (Gibbs and Bogoliubov)."""
-    if analysis.one_sided is not None:
+    if analysis.one_sided:
         return None
     ends = []
     for k in (-1, 0):

@@ -23,6 +23,7 @@ class Problem(ABC):
     n_translations: int
     observable_names: tuple[str, ...]
     fit_iterations: int  # of the self-consistent base
+    costly: bool = False  # whether one evaluation takes milliseconds rather than microseconds
 
     def __init__(self, system: System) -> None:
         self.system = system

@@ -18,6 +18,7 @@ class RadialDistribution:
     def __init__(self, positions: Array, cell: Array, bond: float, n_bins: int = 120) -> None:
         import vesin
 
+        self._n = len(positions)
         self._edges = np.linspace(0.6 * bond, 2.6 * bond, n_bins + 1)
         margin = 0.5 * bond  # pairs this far outside may come in by thermal motion
         self._first, self._second, self._bond = vesin.NeighborList(
@@ -33,7 +34,7 @@ class RadialDistribution:
 
     def count(self, u: Tensor) -> Tensor:
         """Pairs per bin in every configuration u (batch, 3N): (batch, bins)."""
-        sites = u.view(len(u), -1, 3).numpy()
+        sites = u.view(len(u), self._n, 3).numpy()
         width = self._edges[1] - self._edges[0]
         n_bins = len(self.r)
         counts = np.empty((len(sites), n_bins))

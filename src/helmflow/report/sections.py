@@ -29,6 +29,7 @@ def headline_section(result: Result) -> str:
     unit = "" if result.unit == "nat" else escape(result.unit)
     per = " per particle" if result.per == "particle" else ""
     number = _typeset(format_uncertainty(result.value, result.stderr))
+    reason = result.reason.replace("<=", "≤").replace(">=", "≥")
     sites = "sites" if result.quantity == "log_partition_function" else "particles"
     size = f", {result.n_particles} {sites}" if result.n_particles else ""
     symbol = _typeset(result.symbol).replace("Delta ", "Δ")
@@ -40,7 +41,7 @@ def headline_section(result: Result) -> str:
 {_also(result)}
 </div><div class="badge" style="background:{colour}"><b>{escape(result.grade)}</b>
 <span>{word}</span></div></div>
-<p class="reason" style="border-color:{colour}">{escape(result.reason)}</p>
+<p class="reason" style="border-color:{colour}">{escape(reason)}</p>
 <p class="convention">{escape(result.convention.rstrip("."))}. The digits in
 brackets are one standard error in the last digits. Method: {escape(result.method)}.</p>
 </section>"""

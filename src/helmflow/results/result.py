@@ -152,6 +152,7 @@ class Result:
     length_unit: str | None = None
     observables: tuple[Observable, ...] = ()
     acceptance: float | None = None
+    base: str | None = None
     value_exact: float | None = None
     kl_exact: float | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: installed_versions())

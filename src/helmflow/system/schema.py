@@ -9,7 +9,8 @@ from helmflow.tables import ClosedTable, nearest
 from helmflow.units import BOLTZMANN, METRES
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+PART = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+PathName = Annotated[str, StringConstraints(pattern=rf"^{PART}(/{PART})*$")]
 Positive = Annotated[float, Field(gt=0)]
 Vector = tuple[float, float, float]
 
@@ -104,7 +105,7 @@ class _SystemTable(ClosedTable):
     """What every system file says."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: FileName
+    name: PathName
     summary: Text
     cite: tuple[Text, ...] = ()
     potential: dict[str, object]

@@ -1,0 +1,105 @@
+"""Planted mistakes must move a whole run by more than its error; the honest run must not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from assertions import assert_consistent
+from helmflow.estimators import integration
+from helmflow.recipes import free_energy
+from helmflow.recipes.crystal import Crystal
+from helmflow.recipes.lattice import LatticeField
+from helmflow.samplers.hmc import InterpolatedHMC
+from helmflow.system import load_system
+
+CASES = {
+    "lattice/phi4_4": (2.40513896, 0.0, 0.01),
+    "ice/mw_cubic_8": (-25.86531, 0.00030, 5e-4),
+}
+
+
+def assert_right(name, method):
+    truth, error, goal = CASES[name]
+    result = free_energy(load_system(name), method=method, target_error=goal, seed=8)
+    stderr = math.hypot(result.stderr, error)
+    assert_consistent(result.value, stderr, truth, resolve=6 * math.hypot(goal, error))
+
+
+def without_normaliser(monkeypatch):
+    """Work from a base density that is not normalised."""
+    init = InterpolatedHMC.init
+
+    def mutant(self, z):
+        state = init(self, z)
+        return state._replace(work=state.work + self.base.log_normalizer)
+
+    monkeypatch.setattr(InterpolatedHMC, "init", mutant)
+
+
+def wrong_weights(monkeypatch):
+    lobatto = integration.Ladder.lobatto
+
+    def mutant(n_nodes):
+        ladder = lobatto(n_nodes)
+        return integration.Ladder(ladder.lam, np.full(n_nodes, 1.0 / n_nodes))
+
+    monkeypatch.setattr(integration.Ladder, "lobatto", mutant)
+
+
+def controls_with_a_mean(monkeypatch):
+    """A Stein function without its trace has no zero mean."""
+    for problem in (Crystal, LatticeField):
+        fields = problem.fields
+
+        def mutant(self, base, fields=fields):
+            found = fields(self, base)
+            for field in found:
+                stein = field.stein
+                field.stein = lambda point, stein=stein: stein(point) + 0.3
+            return found
+
+        monkeypatch.setattr(problem, "fields", mutant)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("method", ["auto", "bar"])
+def test_the_honest_run(name, method):
+    assert_right(name, method)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("method", ["auto", "ti"])
+@pytest.mark.parametrize("mistake", [without_normaliser, wrong_weights])
+def test_mistakes_are_noticed(mistake, method, name, monkeypatch):
+    mistake(monkeypatch)
+    with pytest.raises(AssertionError, match="z ="):
+        assert_right(name, method)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_controls_that_are_off_are_noticed(name, monkeypatch):
+    controls_with_a_mean(monkeypatch)
+    with pytest.raises(AssertionError, match="z ="):
+        assert_right(name, "auto")
+
+
+MEASURES = {
+    "no centre of mass": lambda n, volume, right: right - math.log(volume / n),
+    "no N^(3/2)": lambda n, volume, right: right - 1.5 * math.log(n),
+    "V for V/N": lambda n, volume, right: right + math.log(n),
+    "wrong wavelength": lambda n, volume, right: right + 3 * n * math.log(1.001),
+}
+
+
+@pytest.mark.parametrize("mistake", MEASURES)
+def test_a_wrong_measure_is_noticed(mistake, monkeypatch):
+    right = Crystal.log_measure.fget
+
+    def mutant(self):
+        volume = abs(np.linalg.det(self.system.cell.numpy()))
+        return MEASURES[mistake](self.system.n_particles, volume, right(self))
+
+    monkeypatch.setattr(Crystal, "log_measure", property(mutant))
+    with pytest.raises(AssertionError, match="z ="):
+        assert_right("ice/mw_cubic_8", "auto")
