@@ -1,8 +1,8 @@
 """The absolute free energy of cubic ice, and how far to trust it.
 
 Learnt here: load a shipped system, compute F/N with an error bar, read the certificate, compare
-with the published value and with bounds that hold whatever the sampler did. Takes about 5 seconds
-of processor time (the first run compiles for another 10); SMOKE=1 takes a smaller crystal.
+with the published value and with bounds that need no estimator. Takes about 5 seconds of
+processor time (the first run compiles for another 10); SMOKE=1 takes a smaller crystal.
 """
 
 import math

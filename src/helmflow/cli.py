@@ -1,5 +1,6 @@
 """The command ``helmflow``. Heavy packages are imported inside the commands that need them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -82,6 +83,9 @@ def run(
         "max_evaluations": max_evaluations,
         "threads": threads,
     }
+    # Threads that spin while they wait starve the other processes of a busy machine (seven times
+    # the processor time was seen); OpenMP reads this once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _mistakes_in_one_line():
         from helmflow.system import load_system
 

@@ -82,13 +82,12 @@ def test_progress_is_told_in_order():
     assert result.cost.energy_evaluations == spent[-1]
 
 
-@pytest.mark.parametrize("budget", [60_000, 80_000, 150_000])
-@pytest.mark.parametrize("method", ["auto", "bar"])
-def test_the_budget_is_respected(budget, method):
+@pytest.mark.parametrize(("method", "budget"), [("auto", 75_000), ("auto", 100_000), ("bar", 80_000)])
+def test_the_budget_is_respected(method, budget):
     system = load_system("lattice/phi4_4")
     settings = Settings(method=method, target_error=1e-4, max_evaluations=budget)
     result = run(system, settings, None, silent)
-    assert 0.5 * budget < result.cost.energy_evaluations <= budget
+    assert 0.8 * budget < result.cost.energy_evaluations <= budget
     missed = next(check for check in result.checks if check.name == "target error")
     assert not missed.passed
     assert result.grade != "A"
@@ -115,26 +114,25 @@ def test_evaluations_are_counted_where_they_happen(monkeypatch):
     assert result.cost.energy_evaluations == counted
 
 
-@pytest.mark.parametrize("chains", [2, 3, 4])
-def test_few_chains_still_give_a_number(chains):
-    settings = Settings(target_error=0.2, sampling=SamplingSettings(chains=chains, max_rounds=3))
+def test_few_chains_still_give_a_number():
+    settings = Settings(target_error=0.2, sampling=SamplingSettings(chains=4, max_rounds=3))
     result = run(load_system("lattice/phi4_4"), settings, None, silent)
     assert abs(result.value - 2.405) < 1.0
     assert np.isfinite(result.stderr)
 
 
-def test_a_single_chain_is_refused():
-    with pytest.raises((InputError, ValueError), match="chains"):
-        SamplingSettings(chains=1)
+@pytest.mark.parametrize("chains", [1, 3])
+def test_too_few_chains_for_an_error_bar_are_refused(chains):
+    with pytest.raises(ValueError, match="chains"):
+        SamplingSettings(chains=chains)
 
 
 def test_rounds_end_when_they_do_not_help(tmp_path):
     """A crystal that falls apart: particles leave, the error grows, the run must stop and say so."""
     system = fcc_crystal(tmp_path, (2, 1, 1))
-    events = []
-    result = run(system, Settings(target_error=1e-3, seed=0), None, events.append)
+    result = run(system, Settings(target_error=1e-4, seed=0), None, silent)
     assert result.grade in "CF"
-    assert result.cost.energy_evaluations < 10_000_000
+    assert result.cost.energy_evaluations < 3_000_000
 
 
 def test_a_crystal_of_one_cell(tmp_path):

@@ -52,9 +52,7 @@ class ParticleEnergy(Energy):
         return len(self.reference)
 
     @abstractmethod
-    def displaced(
-        self, u: Particles, *, gradient: bool = True
-    ) -> tuple[Values, Particles | None]:
+    def displaced(self, u: Particles, *, gradient: bool = True) -> tuple[Values, Particles | None]:
         """Energies (batch,) and gradients +dU/du (batch, n, 3) at ``reference + u``.
 
         No wrapping, no graph: the entry point for samplers. Without ``gradient`` the second

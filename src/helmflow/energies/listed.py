@@ -51,6 +51,8 @@ class ListedEnergy(ParticleEnergy):
         self.range = range_
         self.farthest = _FARTHEST * float(self.cell.heights.max())
         self.nearest = self._is_nearest(images)
+        if not skin >= 0:
+            raise InputError("potential.skin", "a length, zero or positive", skin)
         check_separated(self.reference, self.cell, closest)
         if self.nearest:
             self.skin = float("inf")
@@ -98,9 +100,7 @@ class ListedEnergy(ParticleEnergy):
             energy = torch.cat([energy[:b], value, energy[b + 1 :]])
         return energy
 
-    def displaced(
-        self, u: Particles, *, gradient: bool = True
-    ) -> tuple[Values, Particles | None]:
+    def displaced(self, u: Particles, *, gradient: bool = True) -> tuple[Values, Particles | None]:
         """Energies (batch,) and gradients +dU/du (batch, n, 3) at ``reference + u``.
 
         Exact for any displacements; NaN for a row with a coordinate that is not finite, or so

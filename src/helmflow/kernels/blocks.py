@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.simd import (
+    INLINE,
+    INNER,
     LANES,
     item,
     largest_lane,
@@ -21,12 +23,10 @@ from helmflow.kernels.simd import (
     store_rows,
     transpose,
 )
-from helmflow.kernels.vectors import ATOM, INLINE, dot, fetch
-
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
+from helmflow.kernels.vectors import ATOM, dot, fetch
 
 
-@njit(**JIT)
+@njit(**INNER)
 def aligned(size):
     """Uninitialised float64 scratch on a cache-line boundary."""
     line = 64
@@ -36,14 +36,14 @@ def aligned(size):
     return raw[start : start + size]
 
 
-@njit(**JIT)
+@njit(**INNER)
 def clear(x):
     """Set whole vectors to zero."""
     for k in range(0, x.size, LANES):
         store(x, k, splat(0.0))
 
 
-@njit(**JIT)
+@njit(**INNER)
 def pack(rows, first, count, x, lengths):
     """Interleave ``count`` rows of displacements; returns (extent, longest).
 
@@ -75,7 +75,7 @@ def pack(rows, first, count, x, lengths):
     return select(total < np.inf, extent, total), np.sqrt(largest_lane(extent))
 
 
-@njit(**JIT)
+@njit(**INNER)
 def unpack(g, first, count, rows):
     """Undo the interleaving of ``pack`` for ``count`` rows."""
     size = rows.shape[1]
@@ -89,7 +89,7 @@ def unpack(g, first, count, rows):
             row[k] = g[k * LANES + lane]
 
 
-@njit(**JIT)
+@njit(**INNER)
 def spread(value, first, count, out):
     """Write the first ``count`` lanes of a vector to ``out[first : first + count]``."""
     lanes = np.empty(LANES)
@@ -98,19 +98,19 @@ def spread(value, first, count, out):
         out[first + lane] = lanes[lane]
 
 
-@njit(**JIT)
+@njit(**INNER)
 def places(pairs):
     """Where in a block the far atom of every pair is stored."""
     return pairs.index * np.int64(ATOM)
 
 
-@njit(**JIT)
+@njit(**INNER)
 def longest_list(pairs):
     """Largest number of pairs of one atom."""
     return np.max(pairs.offsets[1:] - pairs.offsets[:-1])
 
 
-@njit(**JIT)
+@njit(**INNER)
 def candidates(pairs, i, cutoff, lengths, longest, near, far):
     """Pairs of atom ``i`` that can come within the cutoff; returns (near, far) counts.
 

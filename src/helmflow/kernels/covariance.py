@@ -6,12 +6,11 @@ nine scalars, row by row.
 
 from numba import njit
 
-from helmflow.kernels.blocks import JIT
-from helmflow.kernels.simd import item
-from helmflow.kernels.vectors import INLINE, dot
+from helmflow.kernels.simd import INLINE, INNER, item
+from helmflow.kernels.vectors import dot
 
 
-@njit(**JIT)
+@njit(**INNER)
 def relative(c, i, a, b, out, at):
     """Write cov(x_a - x_i, x_b - x_i) to ``out[at : at + 9]``."""
     for row in range(3):

@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.blocks import (
-    JIT,
     aligned,
     candidates,
     clear,
@@ -18,11 +17,11 @@ from helmflow.kernels.blocks import (
     unpack,
 )
 from helmflow.kernels.covariance import quadratic, relative, trace
-from helmflow.kernels.simd import LANES, any_lane, item, select, splat
-from helmflow.kernels.vectors import ATOM, INLINE, accumulate, dot, fetch, scale, subtract
+from helmflow.kernels.simd import ENTRY, INLINE, INNER, LANES, any_lane, item, select, splat
+from helmflow.kernels.vectors import ATOM, accumulate, dot, fetch, scale, subtract
 
-# Numba's cache watches this file only: the digest of what it inlines must change with it.
-SIMD_DIGEST = "000000000000"
+# Numba's cache watches this file only: it must change with every file that it compiles in.
+SIMD_DIGEST = "5ce4e3875f05"
 
 
 class Parameters(NamedTuple):
@@ -44,7 +43,7 @@ def _pair(r2, inside, p):
     return select(inside, energy, 0.0), (s6 * s2) * ((2.0 * slope) * s6 - slope)
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradient):
     """Energy of one block; adds the gradient to ``g``."""
     zero = splat(0.0)
@@ -83,7 +82,7 @@ def _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradien
     return (4.0 * p.epsilon) * energy
 
 
-@njit(**JIT)
+@njit(**ENTRY)
 def energies(u, pairs, box, p, energy, gradient, extent, want_gradient):
     """Energies (B,), gradients (B, 3n) and largest squared displacements (B,) of rows ``u``.
 
@@ -101,16 +100,14 @@ def energies(u, pairs, box, p, energy, gradient, extent, want_gradient):
         count = min(LANES, batch - first)
         squared, longest = pack(u, first, count, x, lengths)
         clear(g)
-        value = _energy(
-            x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradient
-        )
+        value = _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradient)
         spread(value, first, count, energy)
         spread(squared, first, count, extent)
         if want_gradient:
             unpack(g, first, count, gradient)
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _trace(x, lengths, longest, pairs, ends, box, p, blocks):
     """Trace of covariance times Hessian of one block."""
     curvature = 4.0 * p.epsilon / (p.sigma * p.sigma)
@@ -137,7 +134,7 @@ def _trace(x, lengths, longest, pairs, ends, box, p, blocks):
     return total
 
 
-@njit(**JIT)
+@njit(**ENTRY)
 def traces(u, pairs, box, p, covariance, out, extent):
     """tr(C H) (B,) and largest squared displacements (B,) of rows ``u``; C (3n, 3n)."""
     batch, size = u.shape

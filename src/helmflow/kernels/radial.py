@@ -5,7 +5,7 @@ import numpy as np
 
 from helmflow.kernels import simd
 
-SIMD_DIGEST = "0"
+SIMD_DIGEST = "3753f7f9f0c4"
 LOG2_E = 1.4426950408889634
 FAR = 900.0
 """Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""

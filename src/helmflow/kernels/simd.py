@@ -23,6 +23,16 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 LANES = 8
 
+INNER = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+"""Compiler options of functions that kernels call. They are not cached: numba would not notice
+that something they inline has changed."""
+
+INLINE = {**INNER, "forceinline": True}
+"""Options of small functions of SIMD values."""
+
+ENTRY = {**INNER, "cache": True}
+"""Options of the kernels that Python calls."""
+
 _DOUBLE = ir.DoubleType()
 _INT = ir.IntType(64)
 _VECTOR = ir.VectorType(_DOUBLE, LANES)

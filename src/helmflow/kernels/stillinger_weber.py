@@ -17,7 +17,6 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.blocks import (
-    JIT,
     aligned,
     candidates,
     clear,
@@ -27,10 +26,22 @@ from helmflow.kernels.blocks import (
     spread,
     unpack,
 )
-from helmflow.kernels.simd import LANES, any_lane, exp2, item, load, select, splat, sqrt, store
+from helmflow.kernels.simd import (
+    ENTRY,
+    INLINE,
+    INNER,
+    LANES,
+    any_lane,
+    exp2,
+    item,
+    load,
+    select,
+    splat,
+    sqrt,
+    store,
+)
 from helmflow.kernels.vectors import (
     ATOM,
-    INLINE,
     accumulate,
     add,
     add_symmetric,
@@ -45,8 +56,8 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-# Numba's cache watches this file only: the digest of what it inlines must change with it.
-SIMD_DIGEST = "000000000000"
+# Numba's cache watches this file only: it must change with every file that it compiles in.
+SIMD_DIGEST = "4576f433b707"
 
 _LOG2_E = 1.4426950408889634
 
@@ -131,7 +142,7 @@ def _add_moments(moments, atom, s, p, q):
     accumulate(moments, at + LANES + 2 * ATOM, (q[3], q[4], q[5]))
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _collect(block, longest, pairs, box, c, keep):
     """First pass: fills the moments, returns the pair energy and the sum of g^2.
 
@@ -150,9 +161,7 @@ def _collect(block, longest, pairs, box, c, keep):
         s = zero
         p = (zero, zero, zero)
         q = (zero, zero, zero, zero, zero, zero)
-        sure, more = candidates(
-            pairs, i, c.range_, block.lengths, longest, block.near, block.far
-        )
+        sure, more = candidates(pairs, i, c.range_, block.lengths, longest, block.near, block.far)
         for m in range(sure + more):
             k = pairs.offsets[i] + m if m < sure else item(block.far, m - sure)
             other = np.int64(item(pairs.index, k))
@@ -191,7 +200,7 @@ def _collect(block, longest, pairs, box, c, keep):
     return energy, squares
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _three_body(moments, c):
     """Sum over atoms of ``Q:Q - 2 c P.P + c^2 S^2``."""
     c0 = c.cos_theta0
@@ -202,7 +211,7 @@ def _three_body(moments, c):
     return total
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _differentiate(block, c):
     """Second pass: fills the gradient from the moments at both ends of every pair."""
     c0 = c.cos_theta0
@@ -234,7 +243,7 @@ def _differentiate(block, c):
         accumulate(block.g, i * ATOM, total)
 
 
-@njit(**JIT)
+@njit(**ENTRY)
 def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
     """Energies (B,), gradients (B, 3n) and largest squared displacements (B,) of rows ``u``.
 

@@ -9,14 +9,13 @@ covariance of two pair vectors is gathered once per centre for a group of blocks
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.blocks import JIT, aligned, pack, pair_vector, spread
+from helmflow.kernels.blocks import aligned, pack, pair_vector, spread
 from helmflow.kernels.covariance import apply, contracted, quadratic, relative, trace
 from helmflow.kernels.pairs import both_ends
-from helmflow.kernels.simd import LANES, any_lane, item, load, splat, store
+from helmflow.kernels.simd import ENTRY, INLINE, INNER, LANES, any_lane, item, load, splat, store
 from helmflow.kernels.stillinger_weber import radial
 from helmflow.kernels.vectors import (
     ATOM,
-    INLINE,
     add,
     add_symmetric,
     dot,
@@ -28,8 +27,8 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-# Numba's cache watches this file only: the digest of what it inlines must change with it.
-SIMD_DIGEST = "000000000000"
+# Numba's cache watches this file only: it must change with every file that it compiles in.
+SIMD_DIGEST = "4077c579a62a"
 
 # Blocks of lanes that share the covariances gathered for one centre.
 _GROUP = 8
@@ -118,7 +117,7 @@ def _cross(kept, m, k, c0, blocks, at):
     return 2.0 * (both_radial + 2.0 * t * one_radial + 2.0 * (across_a * across_b) * turned)
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _centre(x, i, first, last, pairs, box, c, kept, slots, blocks):
     """Part of the trace of one block that has atom ``i`` at its centre."""
     total = splat(0.0)
@@ -166,7 +165,7 @@ def _centre(x, i, first, last, pairs, box, c, kept, slots, blocks):
     return total + (c.lambda_ * c.epsilon) * three
 
 
-@njit(**JIT)
+@njit(**INNER)
 def _gather(covariance, i, first, last, pairs, blocks):
     """Covariances of the pair vectors ``first : last`` of atom ``i``, upper half."""
     width = last - first
@@ -185,7 +184,7 @@ def traces(u, pairs, box, c, covariance, out, extent):
     _traces(u, both_ends(pairs), box, c, covariance, out, extent)
 
 
-@njit(**JIT)
+@njit(**ENTRY)
 def _traces(u, pairs, box, c, covariance, out, extent):
     batch, size = u.shape
     most = np.max(pairs.offsets[1:] - pairs.offsets[:-1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 
@@ -23,5 +24,5 @@ def over_chunks(kernel: Callable[[int, int], None], batch: int) -> None:
     pieces = min(blocks, 4 * workers)
     edges = [min(batch, LANES * (blocks * k // pieces)) for k in range(pieces + 1)]
     with ThreadPoolExecutor(min(workers, pieces)) as pool:
-        for done in [pool.submit(kernel, *edge) for edge in zip(edges, edges[1:], strict=False)]:
+        for done in [pool.submit(kernel, *edge) for edge in pairwise(edges)]:
             done.result()

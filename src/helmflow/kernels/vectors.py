@@ -6,9 +6,7 @@ inlined by the compiler, so the tuples cost nothing.
 
 from numba import njit
 
-from helmflow.kernels.simd import LANES, load, store
-
-INLINE = {"nogil": True, "error_model": "numpy", "boundscheck": False, "forceinline": True}
+from helmflow.kernels.simd import INLINE, LANES, load, store
 
 ATOM = 3 * LANES
 """Numbers per atom in a block of ``LANES`` configurations."""

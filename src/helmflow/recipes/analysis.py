@@ -126,9 +126,13 @@ def analyse(samples: Samples) -> Analysis:
 def climb(rungs: Sequence[Rung], direction: str) -> Estimate:
     """Sum over the ladder of one direction ("up", "down") or of both ("both")."""
     parts = [{"up": r.up, "down": r.down, "both": r.both}[direction] for r in rungs]
+    stderr = math.sqrt(sum(p.stderr**2 for p in parts))
+    if direction == "both":
+        # Neighbouring rungs share the samples between them; every other rung is independent.
+        stderr = sum(math.sqrt(sum(p.stderr**2 for p in parts[k::2])) for k in (0, 1))
     return Estimate(
         value=sum(p.value for p in parts),
-        stderr=math.sqrt(sum(p.stderr**2 for p in parts)),
+        stderr=stderr,
         n_eff=min(p.n_eff for p in parts),
         method={"up": "fep up", "down": "fep down", "both": "bar"}[direction],
     )

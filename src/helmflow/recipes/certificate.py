@@ -78,7 +78,8 @@ def _chains(analysis: Analysis) -> list[Check]:
         if k and len(work) >= 8 and work.shape[1] >= 4:
             half = len(work) // 2
             change = work[half:].mean(0) - work[:half].mean(0)
-            drifts.append(change.mean() / (change.std(ddof=1) / math.sqrt(len(change))))
+            if change.std() > _rounding(work[0, 0]):
+                drifts.append(change.mean() / (change.std(ddof=1) / math.sqrt(len(change))))
     checks = []
     if groups:
         total, freedom = np.sum(groups, axis=0)
@@ -96,7 +97,7 @@ def _group_chi2(work: Array, n_groups: int = 4) -> tuple[float, int]:
     means = work.mean(0)
     groups = [means[k::n_groups] for k in range(n_groups)]
     within = np.mean([g.var(ddof=1) for g in groups])
-    if within == 0.0:
+    if math.sqrt(within) <= _rounding(means[0]):
         return 0.0, n_groups - 1
     centre = means.mean()
     total = sum(len(g) * (g.mean() - centre) ** 2 for g in groups) / within
@@ -108,9 +109,14 @@ def _group_chi2(work: Array, n_groups: int = 4) -> tuple[float, int]:
 def _sigmas(a: Estimate, b: Estimate) -> float:
     scale = math.hypot(a.stderr, b.stderr)
     difference = abs(a.value - b.value)
-    if difference == 0.0:
+    if difference <= _rounding(a.value):
         return 0.0
     return difference / scale if scale > 0.0 else math.inf
+
+
+def _rounding(value: float) -> float:
+    """What rounding alone can make of a difference of two numbers of this size."""
+    return 1e-11 * (1.0 + abs(value))
 
 
 def _at_most(name: str, value: float, limit: float, meaning: str, hard: float = math.inf) -> Check:

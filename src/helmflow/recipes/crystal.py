@@ -44,6 +44,10 @@ class Crystal(Problem):
         self._positions = system.reference_positions.numpy()
         self._cell = system.cell.numpy()
         self._shells = bond_shells(self._positions, self._cell, system.species, 2)
+        if not self._shells:
+            raise InputError(
+                "structure.file", "at least 2 particles per cell", len(self._positions)
+            )
         self.symmetry = crystal_symmetry(self._positions, self._cell, system.species)
         self._radial = RadialDistribution(self._positions, self._cell, self._shells[0].radius)
         self._check_forces()

@@ -67,6 +67,11 @@ class LadderSampler:
         return len(self.records.work)
 
     @property
+    def n_chains(self) -> int:
+        """Chains above the base."""
+        return len(self.node) - self.n_base
+
+    @property
     def evaluations_per_sweep(self) -> float:
         """Energy evaluations that one sweep takes (before the first: an estimate)."""
         if self._cost is not None:
@@ -87,9 +92,9 @@ class LadderSampler:
         along; sweeps at rest count from the last time it grew. ``progress`` is told how many
         sweeps of how many are done.
         """
-        n_chains = len(self._lam) - self.n_base
+        n_chains = self.n_chains
         self._state = self._hmc.init(self._noise(n_chains))
-        if not n_chains:
+        if n_chains == 0:
             return
         for sweep in range(n_sweeps):
             progress(sweep, 2 * n_sweeps)

@@ -18,7 +18,7 @@ from helmflow.settings import Settings
 Progress = Callable[[Event], None]
 
 CHUNK = (10, 1)
-"""Sweeps between checkpoints: for compiled energies, and for those that cost milliseconds."""
+"""Least sweeps between checkpoints: for compiled energies, and for costly ones."""
 
 STALLED = 4
 """Rounds within which the error must have fallen."""
@@ -46,7 +46,7 @@ class Rounds:
         """Sample until the error is met, the budget is spent, or going on is pointless."""
         self._start()
         while self.pending:
-            sweeps = min(self.pending, CHUNK[self.sampler.problem.costly])
+            sweeps = min(self.pending, self._chunk())
             self.sampler.sample(sweeps)
             self.pending -= sweeps
             current = self._report()
@@ -54,6 +54,10 @@ class Rounds:
                 self.history.append(current.stderr)
                 self.pending = self._wanted(current)
             self._save()
+
+    def _chunk(self) -> int:
+        """Sweeps until the next checkpoint: a growing part, so that their cost stays small."""
+        return max(CHUNK[self.sampler.problem.costly], self.sampler.n_sweeps // 8)
 
     def samples(self) -> Samples:
         """Everything recorded so far, by node."""
@@ -99,7 +103,9 @@ class Rounds:
         if budget is None:
             return sweeps
         left = budget - self.sampler.problem.n_evaluations
-        return max(min(sweeps, int(left / self.sampler.evaluations_per_sweep)), 0)
+        chunk = min(sweeps, self._chunk())
+        per_chunk = chunk * self.sampler.evaluations_per_sweep + self.sampler.n_chains
+        return max(min(sweeps, int(left / per_chunk) * chunk), 0)
 
     def _report(self) -> Estimate:
         current = headline(self.samples())
