@@ -25,7 +25,7 @@ class BaseSettings(ClosedTable):
 class SamplingSettings(ClosedTable):
     """Markov chains at the nodes between base and target; None: chosen by the recipe."""
 
-    nodes: int | None = Field(None, ge=2, description="values of lambda, both ends included")
+    nodes: int | None = Field(None, ge=5, description="values of lambda, both ends included")
     chains: int | None = Field(None, ge=4, description="independent chains at every node")
     burn_in: int | None = Field(None, ge=0, description="discarded steps of every chain")
     steps: int | None = Field(None, ge=1, description="recorded steps per chain and round")

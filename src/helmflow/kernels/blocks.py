@@ -76,9 +76,11 @@ def pack(rows, first, count, x, lengths):
 
 
 @njit(**INNER)
-def unpack(g, first, count, rows):
-    """Undo the interleaving of ``pack`` for ``count`` rows."""
+def unpack(g, first, count, unit, rows):
+    """Undo the interleaving of ``pack`` for ``count`` rows, and multiply by ``unit``."""
     size = rows.shape[1]
+    for k in range(0, g.size, LANES):
+        store(g, k, unit * load(g, k))
     whole = size - size % LANES if count == LANES else 0
     for k in range(0, whole, LANES):
         block = transpose(load_rows(g, k * LANES, LANES))

@@ -9,7 +9,7 @@ class PairList(NamedTuple):
     """Neighbours of every atom in a reference configuration, nearest first.
 
     Pairs ``offsets[i] : offsets[i + 1]`` belong to atom ``i``; pair ``k`` ends at atom
-    ``index[k]`` and points along ``vectors[3 k : 3 k + 3]`` of length ``distances[k]``. Zero
+    ``index[k]`` and points along ``vectors[3 k : 3 k + 3]``, whose length is at least ``distances[k]``. Zero
     distances say that the reference does not bound the true ones (nearest-image lists).
     """
 
@@ -23,7 +23,10 @@ def sorted_pairs(
     n: int, first: np.ndarray, second: np.ndarray, vectors: np.ndarray, distances: np.ndarray
 ) -> PairList:
     """The list of ``n`` atoms from pairs in any order."""
-    order = np.lexsort((distances, first))
+    # Within a shell by index, so that memory is read in order. Rounded down, distances of one
+    # shell are equal and still bound the true ones.
+    distances = np.floor(distances * 2.0**20) / 2.0**20
+    order = np.lexsort((second, distances, first))
     counts = np.bincount(first.astype(np.int64), minlength=n)
     return PairList(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

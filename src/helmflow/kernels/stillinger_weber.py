@@ -275,4 +275,4 @@ def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
         spread(squared, first, count, extent)
         if want_gradient:
             _differentiate(block, c)
-            unpack(block.g, first, count, gradient)
+            unpack(block.g, first, count, 1.0, gradient)

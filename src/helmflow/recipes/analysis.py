@@ -18,6 +18,9 @@ from helmflow.estimators.mbar import MultistateEstimate, mbar
 
 Array = np.ndarray
 
+MOST_SAMPLES = 40_000
+"""Samples of all nodes that MBAR is given."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -55,7 +58,6 @@ class Analysis:
     integral: Integral | None
     states: MultistateEstimate | None
     rungs: tuple[Rung, ...]
-    inefficiency: Array  # (K,) g of the work at each node
     headline: Estimate
     one_sided: bool
 
@@ -82,8 +84,7 @@ class Analysis:
     @property
     def n_eff(self) -> float:
         """Smallest number of effective samples of any node."""
-        sizes = [w.size for w in self.samples.work]
-        return float(np.min(np.array(sizes) / self.inefficiency))
+        return effective_samples(self.samples)
 
 
 def integrate(samples: Samples) -> Integral:
@@ -103,6 +104,12 @@ def headline(samples: Samples) -> Estimate:
     return bar(samples.work[0].ravel(), -samples.work[1].ravel(), g=(g[0], g[1]))
 
 
+def effective_samples(samples: Samples) -> float:
+    """Smallest number of effective samples of any node: n / g of its work."""
+    sizes = np.array([w.size for w in samples.work])
+    return float(np.min(sizes / _inefficiencies(samples)))
+
+
 def analyse(samples: Samples) -> Analysis:
     """Every estimator that the samples allow: one node FEP, two BAR, more TI and MBAR."""
     g = _inefficiencies(samples)
@@ -117,7 +124,6 @@ def analyse(samples: Samples) -> Analysis:
         integral=integral,
         states=_multistate(samples, g) if several else None,
         rungs=rungs,
-        inefficiency=g,
         headline=integral.estimate if integral is not None else headline(samples),
         one_sided=len(samples.lam) == 1,
     )
@@ -159,9 +165,14 @@ def _rung(lower: Array, upper: Array, gap: float, g: tuple[float, float]) -> Run
 
 
 def _multistate(samples: Samples, g: Array) -> MultistateEstimate | None:
-    work = np.concatenate([w.ravel() for w in samples.work])
-    counts = [w.size for w in samples.work]
+    # MBAR is a cross-check here: beyond this many samples it costs more than it tells.
+    stride = max(1, sum(w.size for w in samples.work) // MOST_SAMPLES)
+    work = [w[::stride].ravel() for w in samples.work]
     try:
-        return mbar(np.outer(samples.lam, work), counts, g=list(g))
+        return mbar(
+            np.outer(samples.lam, np.concatenate(work)),
+            [len(w) for w in work],
+            g=list(np.maximum(g / stride, 1.0)),
+        )
     except ConvergenceError:  # the certificate then lacks its cross-check and says so
         return None

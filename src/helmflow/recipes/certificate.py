@@ -10,6 +10,9 @@ from helmflow.recipes.analysis import Analysis, climb
 from helmflow.results import Check
 
 Array = np.ndarray
+ENOUGH = 50.0
+"""Effective samples per node below which error bars are not believed."""
+
 HOPELESS_OVERLAP = 0.001
 HOPELESS_DISAGREEMENT = 6.0
 
@@ -22,7 +25,7 @@ def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> 
     """
     checks = [
         _at_most("target error", analysis.headline.stderr, goal, "kT, whole system"),
-        _at_least("effective samples", analysis.n_eff, 50.0, "least of all nodes", hard=10.0),
+        _at_least("effective samples", analysis.n_eff, ENOUGH, "least of all nodes", hard=10.0),
     ]
     checks += _one_sided(analysis.headline) if analysis.one_sided else _two_sided(analysis)
     checks += _chains(analysis)
@@ -37,7 +40,7 @@ def _one_sided(estimate: Estimate) -> list[Check]:
     tail = estimate.diagnostics.get("pareto_k", math.inf)
     return [
         _at_most("pareto k", tail, 0.7, "tail of the weights", hard=1.0),
-        _at_least("weights that count", estimate.n_eff, 50.0, "Kish's number", hard=10.0),
+        _at_least("weights that count", estimate.n_eff, ENOUGH, "Kish's number", hard=10.0),
     ]
 
 

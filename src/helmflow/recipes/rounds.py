@@ -9,7 +9,8 @@ import torch
 
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
-from helmflow.recipes.analysis import Samples, headline
+from helmflow.recipes.analysis import Samples, effective_samples, headline
+from helmflow.recipes.certificate import ENOUGH
 from helmflow.recipes.ladder import LadderSampler
 from helmflow.recipes.plan import Plan
 from helmflow.results import Event, RunDirectory
@@ -87,16 +88,21 @@ class Rounds:
         done = self.sampler.n_sweeps
         stalled = len(self.history) > STALLED and current.stderr >= self.history[-1 - STALLED]
         lost = (self.sampler.displaced_fraction() or 0.0) > LOST
-        finished = current.stderr <= self.goal or len(self.history) >= self.plan.max_rounds
+        total = self._needed(current)
+        finished = total <= done or len(self.history) >= self.plan.max_rounds
         if finished or stalled or lost:
             return 0
-        total = self._needed(current)
         return self._affordable(min(max(total - done, 2), 2 * max(done, 8)))
 
     def _needed(self, current: Estimate) -> int:
-        """Sweeps in all that the goal asks for, with a tenth to spare."""
-        ratio = current.stderr / self.goal
-        return math.ceil(1.1 * self.sampler.n_sweeps * min(ratio**2, 1e6))
+        """Sweeps in all that the goal and the certificate ask for, with a tenth to spare."""
+        done, ratio = self.sampler.n_sweeps, 0.0
+        if current.stderr > self.goal:
+            ratio = min((current.stderr / self.goal) ** 2, 1e6)
+        effective = effective_samples(self.samples())
+        if effective < ENOUGH:
+            ratio = max(ratio, ENOUGH / effective)
+        return math.ceil(1.1 * done * ratio) if ratio else done
 
     def _affordable(self, sweeps: int) -> int:
         budget = self.settings.max_evaluations
@@ -111,7 +117,7 @@ class Rounds:
         current = headline(self.samples())
         done, needed = self.sampler.n_sweeps, self._needed(current)
         detail = f"{len(self.plan.lam)} nodes, {self.sampler.n_kicks} kicks"
-        self.progress(self._event("sampling", done, max(done, needed), detail, current))
+        self.progress(self._event("sampling", done, needed, detail, current))
         return current
 
     def _event(

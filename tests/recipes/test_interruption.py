@@ -1,0 +1,164 @@
+"""Runs that are interrupted at any moment finish with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+
+import numpy as np
+import pytest
+
+from helmflow.recipes import run
+from helmflow.results import RunDirectory
+from helmflow.settings import BaseSettings, SamplingSettings, Settings
+from helmflow.system import load_system
+
+SETTINGS = {
+    "lattice/phi4_4": Settings(
+        target_error=0.04,
+        sampling=SamplingSettings(chains=8, nodes=5, steps=6, burn_in=3),
+        base=BaseSettings(kind="self_consistent", iterations=2),
+    ),
+    "lennard_jones/fcc_32": Settings(
+        target_error=2.5e-3,
+        sampling=SamplingSettings(chains=8, nodes=5, steps=6, burn_in=3),
+        base=BaseSettings(kind="harmonic"),
+    ),
+}
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+def whole_run(name, path, method="auto"):
+    system = load_system(name)
+    settings = SETTINGS[name].model_copy(update={"method": method})
+    directory = RunDirectory.create(path, settings.to_toml(), system.digest)
+    events = []
+    run(system, settings, directory, events.append)
+    return directory, len(events)
+
+
+def interrupted_run(name, path, moments, method="auto"):
+    """A run that dies at the given events (counted in each life), and is resumed each time."""
+    system = load_system(name)
+    settings = SETTINGS[name].model_copy(update={"method": method})
+    directory = RunDirectory.create(path, settings.to_toml(), system.digest)
+    deaths = 0
+    for moment in [*moments, None]:
+        left = count()
+
+        def progress(event, moment=moment, left=left):
+            directory.record(event)
+            if next(left) == moment:
+                raise Killed
+
+        try:
+            run(system, settings, directory, progress)
+            break
+        except Killed:
+            deaths += 1
+            directory = RunDirectory.resume(path, system.digest)
+    return directory, deaths
+
+
+def assert_same_outcome(one, two):
+    results = []
+    for directory in (one, two):
+        result = json.loads((directory.path / "result.json").read_text())
+        cost = result.pop("cost")
+        results.append((result, cost["energy_evaluations"]))
+    assert results[0] == results[1]
+    works = one.read_work(), two.read_work()
+    assert works[0].keys() == works[1].keys()
+    for key, array in works[0].items():
+        np.testing.assert_array_equal(array, works[1][key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_interrupted_once_at_any_event(name, tmp_path):
+    whole, n_events = whole_run(name, tmp_path / "whole")
+    assert n_events > 8
+    moments = np.unique(np.linspace(0, n_events - 1, 12).astype(int))
+    for moment in moments.tolist():
+        resumed, deaths = interrupted_run(name, tmp_path / str(moment), [moment])
+        assert deaths == 1
+        assert_same_outcome(whole, resumed)
+
+
+def test_interrupted_again_and_again(tmp_path, rng):
+    whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
+    for attempt in range(4):
+        moments = rng.integers(0, n_events, size=5).tolist()
+        resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(attempt), moments)
+        assert_same_outcome(whole, resumed)
+
+
+@pytest.mark.parametrize("method", ["fep", "bar", "ti"])
+def test_other_methods_resume_as_well(method, tmp_path):
+    whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole", method)
+    for moment in (1, n_events // 2, n_events - 2):
+        resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(moment), [moment], method)
+        assert_same_outcome(whole, resumed)
+
+
+def test_a_resumed_run_repeats_no_line_of_its_metrics(tmp_path):
+    whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
+    resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / "resumed", [n_events // 2])
+    lines = [json.dumps(line, sort_keys=True) for line in resumed.read_metrics()]
+    sampling = [line for line in lines if '"sampling"' in line]
+    assert len(sampling) == len(set(sampling))
+
+
+COMMAND = [sys.executable, "-c", "from helmflow.cli import app; app()"]
+ARGUMENTS = ["--seed", "5", "--settings", "settings.toml"]
+
+
+def start(name, folder, *extra):
+    return subprocess.Popen(
+        [*COMMAND, "run", name, "--out", "run", *ARGUMENTS, *extra],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def kill_and_resume(name, tmp_path, rng, kills):
+    """SIGKILL at random moments, each life a little shorter or longer, then let it finish."""
+    toml = SETTINGS[name].model_copy(update={"seed": 5}).to_toml()
+    folders = [tmp_path / "whole", tmp_path / "killed"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "settings.toml").write_text(toml)
+    before = time.monotonic()
+    finish(start(name, folders[0]))
+    length = time.monotonic() - before
+    for _ in range(kills):
+        process = start(name, folders[1], "--resume")
+        time.sleep(rng.uniform(0.3, 1.0) * length)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(name, folders[1], "--resume"))
+    assert_same_outcome(*(RunDirectory.open(folder / "run") for folder in folders))
+    assert not list((folders[1] / "run").glob("**/*.tmp"))
+
+
+def test_three_kills(tmp_path, rng):
+    kill_and_resume("lattice/phi4_4", tmp_path, rng, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_twenty_kills(name, tmp_path, rng):
+    kill_and_resume(name, tmp_path, rng, 20)
