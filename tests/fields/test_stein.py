@@ -179,7 +179,7 @@ def equilibrium_statistics(name, *, chains, sweeps, wrap=lambda field: field):
     fields = [wrap(field) for field in problem.fields(base)]
     generator = torch.Generator().manual_seed(7)
     sampler = LadderSampler(problem, base, [0.0, 0.5, 1.0], [chains] * 3, fields, generator)
-    sampler.burn_in(12)
+    sampler.burn_in(12, lambda done, total: None)
     sampler.sample(sweeps)
     controls = sampler.state()["controls"]  # (sweeps, F, 3 chains)
     return controls.mean(0).view(-1, 3, chains), controls.std((0, 2))

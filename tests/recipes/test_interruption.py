@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import count
 
 import numpy as np
 import pytest
@@ -34,6 +33,20 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
+class Fuse:
+    """Records events until one that it does not survive."""
+
+    def __init__(self, directory, moment):
+        self.directory, self.left = directory, moment
+
+    def __call__(self, event):
+        self.directory.record(event)
+        if self.left == 0:
+            raise Killed
+        if self.left is not None:
+            self.left -= 1
+
+
 def whole_run(name, path, method="auto"):
     system = load_system(name)
     settings = SETTINGS[name].model_copy(update={"method": method})
@@ -50,15 +63,8 @@ def interrupted_run(name, path, moments, method="auto"):
     directory = RunDirectory.create(path, settings.to_toml(), system.digest)
     deaths = 0
     for moment in [*moments, None]:
-        left = count()
-
-        def progress(event, moment=moment, left=left):
-            directory.record(event)
-            if next(left) == moment:
-                raise Killed
-
         try:
-            run(system, settings, directory, progress)
+            run(system, settings, directory, Fuse(directory, moment))
             break
         except Killed:
             deaths += 1
@@ -79,11 +85,14 @@ def assert_same_outcome(one, two):
         np.testing.assert_array_equal(array, works[1][key], err_msg=key)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_interrupted_once_at_any_event(name, tmp_path):
+MOMENTS = [("lattice/phi4_4", 7), ("lennard_jones/fcc_32", 3)]
+
+
+@pytest.mark.parametrize(("name", "n_moments"), MOMENTS)
+def test_interrupted_once_at_any_event(name, n_moments, tmp_path):
     whole, n_events = whole_run(name, tmp_path / "whole")
     assert n_events > 8
-    moments = np.unique(np.linspace(0, n_events - 1, 12).astype(int))
+    moments = np.unique(np.linspace(0, n_events - 1, n_moments).astype(int))
     for moment in moments.tolist():
         resumed, deaths = interrupted_run(name, tmp_path / str(moment), [moment])
         assert deaths == 1
@@ -92,7 +101,7 @@ def test_interrupted_once_at_any_event(name, tmp_path):
 
 def test_interrupted_again_and_again(tmp_path, rng):
     whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
-    for attempt in range(4):
+    for attempt in range(2):
         moments = rng.integers(0, n_events, size=5).tolist()
         resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(attempt), moments)
         assert_same_outcome(whole, resumed)
@@ -101,13 +110,13 @@ def test_interrupted_again_and_again(tmp_path, rng):
 @pytest.mark.parametrize("method", ["fep", "bar", "ti"])
 def test_other_methods_resume_as_well(method, tmp_path):
     whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole", method)
-    for moment in (1, n_events // 2, n_events - 2):
+    for moment in (n_events // 2, n_events - 2):
         resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(moment), [moment], method)
         assert_same_outcome(whole, resumed)
 
 
 def test_a_resumed_run_repeats_no_line_of_its_metrics(tmp_path):
-    whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
+    _, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
     resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / "resumed", [n_events // 2])
     lines = [json.dumps(line, sort_keys=True) for line in resumed.read_metrics()]
     sampling = [line for line in lines if '"sampling"' in line]
@@ -134,19 +143,34 @@ def finish(process):
     assert process.returncode == 0, errors
 
 
+def last_line(folder):
+    file = folder / "run" / "metrics.jsonl"
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def wait_until_working(process, folder, before=None):
+    """Imports take longer than sampling; a kill is only interesting after them."""
+    while process.poll() is None and last_line(folder) == before:
+        time.sleep(0.02)
+
+
 def kill_and_resume(name, tmp_path, rng, kills):
-    """SIGKILL at random moments, each life a little shorter or longer, then let it finish."""
+    """SIGKILL at random moments of a run's work, then let it finish."""
     toml = SETTINGS[name].model_copy(update={"seed": 5}).to_toml()
     folders = [tmp_path / "whole", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
         (folder / "settings.toml").write_text(toml)
+    process = start(name, folders[0])
+    wait_until_working(process, folders[0])
     before = time.monotonic()
-    finish(start(name, folders[0]))
+    finish(process)
     length = time.monotonic() - before
     for _ in range(kills):
+        before = last_line(folders[1])
         process = start(name, folders[1], "--resume")
-        time.sleep(rng.uniform(0.3, 1.0) * length)
+        wait_until_working(process, folders[1], before)
+        time.sleep(rng.uniform(0.0, 0.7) * length)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     finish(start(name, folders[1], "--resume"))

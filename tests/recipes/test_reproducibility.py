@@ -82,7 +82,7 @@ def test_progress_is_told_in_order():
     assert result.cost.energy_evaluations == spent[-1]
 
 
-@pytest.mark.parametrize(("method", "budget"), [("auto", 75_000), ("auto", 100_000), ("bar", 80_000)])
+@pytest.mark.parametrize(("method", "budget"), [("auto", 75_000), ("bar", 80_000)])
 def test_the_budget_is_respected(method, budget):
     system = load_system("lattice/phi4_4")
     settings = Settings(method=method, target_error=1e-4, max_evaluations=budget)
@@ -128,11 +128,12 @@ def test_too_few_chains_for_an_error_bar_are_refused(chains):
 
 
 def test_rounds_end_when_they_do_not_help(tmp_path):
-    """A crystal that falls apart: particles leave, the error grows, the run must stop and say so."""
-    system = fcc_crystal(tmp_path, (2, 1, 1))
-    result = run(system, Settings(target_error=1e-4, seed=0), None, silent)
-    assert result.grade in "CF"
-    assert result.cost.energy_evaluations < 3_000_000
+    """A crystal that melts: particles leave, the error grows, the run stops and says so."""
+    system = fcc_crystal(tmp_path, density=1.0, temperature=3.0)
+    result = run(system, small_settings(target_error=1e-4), None, silent)
+    assert result.grade == "F"
+    assert "left their site" in result.reason
+    assert result.cost.energy_evaluations < 300_000
 
 
 def test_a_crystal_of_one_cell(tmp_path):
@@ -146,15 +147,11 @@ def test_a_crystal_of_one_cell(tmp_path):
 
 
 def test_a_crystal_of_one_atom_is_refused(tmp_path):
+    one = np.zeros((1, 3))
+    system = lennard_jones(
+        tmp_path, one, 1.1 * np.eye(3), temperature=1.0, cutoff=2.0, shift="true"
+    )
     with pytest.raises(InputError):
-        system = lennard_jones(
-            tmp_path,
-            np.zeros((1, 3)),
-            1.1 * np.eye(3),
-            temperature=1.0,
-            cutoff=2.0,
-            shift="true",
-        )
         run(system, Settings(), None, silent)
 
 

@@ -16,7 +16,7 @@ PHI4_2 = 0.91443398
 PHI4_4 = 2.40513896
 PHI4_8 = 9.29136388
 CUBIC_8 = (-25.86531, 0.00030)  # perturbation from 400 000 exact samples of the phonons
-FCC_32 = (0.0, 0.0)
+FCC_32 = (2.919379, 0.00022)  # 1500 sweeps without control variates; BAR and MBAR agree
 
 FIELDS = [
     ("lattice/phi4_4", PHI4_4, "auto", 0.01),
@@ -40,7 +40,9 @@ CRYSTALS = [
 
 def assert_all_estimates(result, truth, error=0.0):
     """The headline and every other row of the table."""
-    assert result.stderr <= 1.0001 * next(c for c in result.checks if c.name == "target error").limit
+    assert (
+        result.stderr <= 1.0001 * next(c for c in result.checks if c.name == "target error").limit
+    )
     for row in result.estimates:
         stderr = math.hypot(row.stderr, error)
         assert abs(row.value - truth) < 5 * stderr, f"{row.method}: {row.value} ± {row.stderr}"
@@ -110,42 +112,34 @@ def test_observables_of_phi4():
         assert_consistent(found[name].value, found[name].stderr, truth, resolve=0.3 * truth)
 
 
-@pytest.mark.parametrize("name", ["lattice/phi4_4", "ice/mw_cubic_8"])
-def test_bounds_enclose_the_value(name):
-    result = free_energy(load_system(name), target_error=0.02, seed=0)
+@pytest.mark.parametrize(
+    ("name", "target_error"), [("lattice/phi4_4", 0.02), ("ice/mw_cubic_8", 5e-4)]
+)
+def test_bounds_enclose_the_value(name, target_error):
+    result = free_energy(load_system(name), target_error=target_error, seed=0)
     bounds = result.bounds
     assert bounds.lower - 5 * bounds.lower_stderr < result.value
     assert result.value < bounds.upper + 5 * bounds.upper_stderr
     assert bounds.upper - bounds.lower > 5 * math.hypot(bounds.lower_stderr, bounds.upper_stderr)
 
 
-def small_runs(tmp_path, seeds, **settings):
-    system = phi4_field(tmp_path, 2, 2, mass_squared=-4.0, coupling=8.0)
-    sampling = SamplingSettings(chains=32, nodes=5, steps=8)
-    base = BaseSettings(kind="self_consistent", iterations=3)
-    for seed in range(seeds):
-        chosen = Settings(
-            seed=seed, target_error=0.04, sampling=sampling, base=base, **settings
-        )
-        yield run(system, chosen, None, lambda event: None)
-
-
 def test_error_bars_of_whole_runs_are_calibrated(tmp_path):
-    results = list(small_runs(tmp_path, 100))
-    assert_calibrated(np.array([(r.value - PHI4_2) / r.stderr for r in results]))
-
-
-def test_every_row_of_the_table_is_calibrated(tmp_path):
-    """Within what 100 runs can tell; reweighting errors may be conservative."""
-    rows = {}
-    for result in small_runs(tmp_path, 100):
+    """The headline sharply, every other row of the table within what 80 runs can tell."""
+    system = phi4_field(tmp_path, 2, 2, mass_squared=-4.0, coupling=8.0)
+    sampling = SamplingSettings(chains=32, nodes=5, steps=8, burn_in=4)
+    base = BaseSettings(kind="self_consistent", iterations=3)
+    z = {}
+    for seed in range(80):
+        settings = Settings(seed=seed, target_error=0.04, sampling=sampling, base=base)
+        result = run(system, settings, None, lambda event: None)
         for row in result.estimates:
-            rows.setdefault(row.method, []).append((row.value - PHI4_2) / row.stderr)
-    assert set(rows) == {"ti+cv", "ti", "mbar", "fep up", "fep down", "bar"}
-    for method, z in rows.items():
-        z = np.array(z)
-        assert abs(z.mean()) * math.sqrt(len(z)) < 5, method
-        assert 0.3 < z.var(ddof=1) < 1.71, method  # 5 sigma above one
+            z.setdefault(row.method, []).append((row.value - PHI4_2) / row.stderr)
+    assert set(z) == {"ti+cv", "ti", "mbar", "fep up", "fep down", "bar"}
+    assert_calibrated(np.array(z.pop("ti+cv")))
+    for method, scores in z.items():
+        assert abs(np.mean(scores)) * math.sqrt(len(scores)) < 5, method
+        # 5 sigma above one; reweighting errors may be too large, never too small
+        assert 0.3 < np.var(scores, ddof=1) < 1.8, method
 
 
 @pytest.mark.slow

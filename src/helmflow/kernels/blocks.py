@@ -76,11 +76,9 @@ def pack(rows, first, count, x, lengths):
 
 
 @njit(**INNER)
-def unpack(g, first, count, unit, rows):
-    """Undo the interleaving of ``pack`` for ``count`` rows, and multiply by ``unit``."""
+def unpack(g, first, count, rows):
+    """Undo the interleaving of ``pack`` for ``count`` rows."""
     size = rows.shape[1]
-    for k in range(0, g.size, LANES):
-        store(g, k, unit * load(g, k))
     whole = size - size % LANES if count == LANES else 0
     for k in range(0, whole, LANES):
         block = transpose(load_rows(g, k * LANES, LANES))
@@ -123,7 +121,8 @@ def candidates(pairs, i, cutoff, lengths, longest, near, far):
     """
     first = pairs.offsets[i]
     last = pairs.offsets[i + 1]
-    likely = cutoff + 0.5 * longest
+    # Capped: one configuration far out must not make its seven neighbours pay for all pairs.
+    likely = cutoff + min(0.5 * longest, 0.1 * cutoff)
     k = first + near[i]
     while k < last and 0.0 < item(pairs.distances, k) <= likely:
         k += 1

@@ -21,7 +21,7 @@ from helmflow.kernels.simd import ENTRY, INLINE, INNER, LANES, any_lane, item, s
 from helmflow.kernels.vectors import ATOM, accumulate, dot, fetch, scale, subtract
 
 # Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "5ce4e3875f05"
+SIMD_DIGEST = "e7875fbf0b4d"
 
 
 class Parameters(NamedTuple):
@@ -35,25 +35,20 @@ class Parameters(NamedTuple):
 
 @njit(**INLINE)
 def _pair(r2, inside, p):
-    """Of a pair: energy over 4 epsilon, one or zero, and minus U'/r in units of ``_slope``."""
+    """Energy of a pair over 4 epsilon, and minus its derivative by r over r; zero outside."""
     s2 = select(inside, (p.sigma * p.sigma) / r2, 0.0)
     s6 = s2 * s2 * s2
-    energy = s6 * s6 - s6
-    return energy, select(inside, 1.0, 0.0), s2 * (0.5 * s6 + energy)
-
-
-@njit(**INLINE)
-def _slope(p):
-    return 48.0 * p.epsilon / (p.sigma * p.sigma)
+    slope = 24.0 * p.epsilon / (p.sigma * p.sigma)
+    energy = s6 * (s6 - 1.0) - p.shift / (4.0 * p.epsilon)
+    return select(inside, energy, 0.0), (s6 * s2) * ((2.0 * slope) * s6 - slope)
 
 
 @njit(**INNER)
 def _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradient):
-    """Energy of one block; adds the gradient to ``g``, in units of ``_slope``."""
+    """Energy of one block; adds the gradient to ``g``."""
     zero = splat(0.0)
     cutoff2 = p.cutoff * p.cutoff
     energy = zero
-    counted = zero
     for i in range(lengths.size):
         start = fetch(x, i * ATOM)
         total = (zero, zero, zero)
@@ -63,9 +58,8 @@ def _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradien
             there = item(ends, k)
             d = pair_vector(x, start, there, pairs.vectors, k, box)
             r2 = dot(d, d)
-            e, one, push = _pair(r2, r2 < cutoff2, p)
+            e, push = _pair(r2, r2 < cutoff2, p)
             energy += e
-            counted += one
             if want_gradient:
                 f = scale(push, d)
                 accumulate(g, there, f)
@@ -77,16 +71,15 @@ def _energy(x, g, lengths, longest, pairs, ends, box, p, near, far, want_gradien
             r2 = dot(d, d)
             inside = r2 < cutoff2
             if any_lane(inside):
-                e, one, push = _pair(r2, inside, p)
+                e, push = _pair(r2, inside, p)
                 energy += e
-                counted += one
                 if want_gradient:
                     f = scale(push, d)
                     accumulate(g, there, f)
                     total = subtract(total, f)
         if want_gradient:
             accumulate(g, i * ATOM, total)
-    return (4.0 * p.epsilon) * energy - p.shift * counted
+    return (4.0 * p.epsilon) * energy
 
 
 @njit(**ENTRY)
@@ -111,7 +104,7 @@ def energies(u, pairs, box, p, energy, gradient, extent, want_gradient):
         spread(value, first, count, energy)
         spread(squared, first, count, extent)
         if want_gradient:
-            unpack(g, first, count, _slope(p), gradient)
+            unpack(g, first, count, gradient)
 
 
 @njit(**INNER)

@@ -9,7 +9,7 @@ class PairList(NamedTuple):
     """Neighbours of every atom in a reference configuration, nearest first.
 
     Pairs ``offsets[i] : offsets[i + 1]`` belong to atom ``i``; pair ``k`` ends at atom
-    ``index[k]`` and points along ``vectors[3 k : 3 k + 3]``, whose length is at least ``distances[k]``. Zero
+    ``index[k]`` and points along ``vectors[3 k : 3 k + 3]``, at least ``distances[k]`` long. Zero
     distances say that the reference does not bound the true ones (nearest-image lists).
     """
 

@@ -14,17 +14,24 @@ Array = np.ndarray
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _block(
-    x: Array,
-    a: Array,
-    first: Array,
-    second: Array,
-    bond: Array,
-    spread: Array,
-    grid: Array,
-    sign: float,
-    out: Array,
-) -> None:
+def _add_gaussians(t, slope, bend, delta, fade, shrink, n_radial, out):
+    """One bond's part of every Gaussian of an even grid; t is the distance to the first."""
+    near = t * t < FAR
+    t = simd.select(near, t, 0.0)
+    # Gaussians on an even grid follow from one another by two multiplications.
+    psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
+    ratio = simd.exp2((LOG2_E * delta) * t) * fade
+    for k in range(n_radial):
+        o = (k + 2) * simd.LANES
+        value = psi * (t * slope + (t * t - 1.0) * bend)
+        simd.store(out, o, simd.load(out, o) - value)
+        psi = psi * ratio
+        ratio = ratio * shrink
+        t = t - delta
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _block(x, a, first, second, bond, spread, grid, sign, out):
     """One block; ``out`` holds n_radial + 2 vectors."""
     width, n_radial = grid[1], np.int64(grid[3])
     lanes = simd.LANES
@@ -76,19 +83,8 @@ def _block(
         slope = sign * (nx * ax + ny * ay + nz * az) - (trace - ncn) * inverse
         slope = slope * inverse_width
         bend = ncn * (inverse_width * inverse_width)
-        # Gaussians on an even grid follow from one another by two multiplications.
         t = (r - grid[0]) * inverse_width
-        near = t * t < FAR
-        t = simd.select(near, t, 0.0)
-        psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
-        ratio = simd.exp2((LOG2_E * delta) * t) * fade
-        for k in range(n_radial):
-            o = (k + 2) * lanes
-            value = psi * (t * slope + (t * t - 1.0) * bend)
-            simd.store(out, o, simd.load(out, o) - value)
-            psi = psi * ratio
-            ratio = ratio * shrink
-            t = t - delta
+        _add_gaussians(t, slope, bend, delta, fade, shrink, n_radial, out)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

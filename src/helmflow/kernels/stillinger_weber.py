@@ -57,7 +57,7 @@ from helmflow.kernels.vectors import (
 )
 
 # Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "4576f433b707"
+SIMD_DIGEST = "2723ada45660"
 
 _LOG2_E = 1.4426950408889634
 
@@ -275,4 +275,4 @@ def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
         spread(squared, first, count, extent)
         if want_gradient:
             _differentiate(block, c)
-            unpack(block.g, first, count, 1.0, gradient)
+            unpack(block.g, first, count, gradient)

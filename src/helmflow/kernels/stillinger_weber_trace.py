@@ -28,7 +28,7 @@ from helmflow.kernels.vectors import (
 )
 
 # Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "4077c579a62a"
+SIMD_DIGEST = "618ce3c6e507"
 
 # Blocks of lanes that share the covariances gathered for one centre.
 _GROUP = 8

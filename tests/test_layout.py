@@ -1,0 +1,132 @@
+"""The shape of the project: layers, sizes, names, and what an import may cost."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import helmflow
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "helmflow"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = [str(file.relative_to(PACKAGE)) for file in FILES]
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "tools"}
+HEAVY = ("torch", "openmm", "ase", "numba", "matplotlib", "pymbar", "scipy", "numpy", "spglib")
+
+
+def trees():
+    for file in FILES:
+        yield file, ast.parse(file.read_text())
+
+
+def test_layers():
+    """`lint-imports` as a developer runs it, on the contract in pyproject.toml."""
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    done = subprocess.run(
+        [*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "KEPT" in done.stdout.upper()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_are_short(module):
+    text = (PACKAGE / module).read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION + 1, node.name
+
+
+def test_names_say_what_is_inside():
+    for file in FILES:
+        parts = {*file.relative_to(PACKAGE).with_suffix("").parts}
+        assert not parts & FORBIDDEN_NAMES, file
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_code_from_data_and_no_silent_failures(module):
+    """No pickle, eval or exec, no print or assert, no bare or broad except."""
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        assert not isinstance(node, ast.Assert)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            assert not names & {"pickle", "dill", "joblib", "cloudpickle"}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "print", "compile", "__import__"}
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught not in {"everything", "Exception", "BaseException"}
+
+
+def test_words_that_stay_out():
+    pattern = re.compile(r"\bpickle\.|\beval\(|\bTODO\b|\bFIXME\b|\bXXX\b|weights_only=False")
+    for file in FILES:
+        found = pattern.search(file.read_text())
+        assert found is None, f"{file}: {found}"
+
+
+def test_relative_imports_are_not_used():
+    for file, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, file
+
+
+@pytest.mark.parametrize("name", helmflow.__all__)
+def test_public_names_exist_and_are_documented(name):
+    thing = getattr(helmflow, name)
+    assert inspect.getdoc(thing)
+    assert thing.__module__.startswith("helmflow")
+    if inspect.isclass(thing):
+        for attribute, member in vars(thing).items():
+            if attribute.startswith("_") or not callable(member):
+                continue
+            assert inspect.getdoc(getattr(thing, attribute)), f"{name}.{attribute}"
+
+
+def test_public_names_are_sorted_and_complete():
+    assert list(helmflow.__all__) == sorted(helmflow.__all__)
+    assert set(helmflow.__all__) <= set(dir(helmflow))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = helmflow.nonsense
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_public_definitions_are_documented(module):
+    tree = ast.parse((PACKAGE / module).read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+
+
+def test_import_costs_nothing():
+    code = f"import sys, helmflow\nsys.exit(', '.join(m for m in {HEAVY!r} if m in sys.modules) or 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_library_says_nothing():
+    """Every module can be imported by itself without output or warnings."""
+    names = ", ".join(
+        "helmflow." + ".".join(Path(module).with_suffix("").parts)
+        for module in MODULES
+        if not module.endswith("__init__.py")
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:helmflow", "-c", f"import {names}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
