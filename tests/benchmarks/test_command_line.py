@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from structures import ICE_DENSITY, WATER_MASS, CUBE, DIAMOND, at_density
+
+from structures import CUBE, DIAMOND, ICE_DENSITY, WATER_MASS, at_density
 
 LAUNCH = [sys.executable, "-c", "from helmflow.cli import app; app()"]
 TIMED = (

@@ -8,8 +8,8 @@ import time
 
 import pytest
 import torch
-from benchmarks.rows import ROWS
 
+from benchmarks.rows import ROWS
 from helmflow import free_energy, load_system
 
 BUDGET = 120.0
@@ -35,7 +35,8 @@ def test_published_rows_within_the_budget():
         published = result.references[-1]
         own = (result.value - published.value) / result.stderr
         combined = published.deviation_sigma
-        print(f"{name:24} {result.value:10.5f}({result.stderr * 1e5:3.1f}) {published.value:12.5f} "
+        number = f"{result.value:10.5f}({result.stderr * 1e5:3.1f})"
+        print(f"{name:24} {number} {published.value:12.5f} "
               f"{own:6.1f} {result.grade:>5} {result.cost.energy_evaluations:9d} {spent:6.1f}")
         if result.stderr > 1e-4:
             failures.append(f"{name}: stderr {result.stderr:.1e}")

@@ -171,9 +171,9 @@ def overlap_matrix(result: Result, work: Work) -> Drawing | None:
     return Drawing(
         "overlap_matrix",
         "Overlap of states",
-        "Probability that a sample of one state (row) belongs to another (column), all states taken "
-        f"together; {worst:.2g} for the worst neighbours. The check on overlap takes neighbours two "
-        "by two.",
+        "Probability that a sample of one state (row) belongs to another (column), all states "
+        f"taken together; {worst:.2g} for the worst neighbours. The check on overlap takes "
+        "neighbours two by two.",
         figure,
         {"overlap": overlap.tolist()},
     )
