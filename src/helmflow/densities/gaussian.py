@@ -19,8 +19,8 @@ class Gaussian(Density):
     p(u) = exp(-u K u / 2) / c,   ln c = (dim/2) ln 2 pi - (1/2) ln det' K
 
     ``u`` is (batch, n), dim = n - n_translations. With ``n_translations = d`` the coordinates are
-    d-vectors on n/d sites and the density lives on the subspace of zero mean displacement: det' leaves the d uniform
-    translations out, and the measure is the Lebesgue measure of that subspace in orthonormal
+    d-vectors on n/d sites and the density lives on the subspace of zero mean displacement: det'
+    leaves the d uniform translations out, and the measure is the Lebesgue measure of that subspace in orthonormal
     coordinates. With ``cells``, K commutes with the translations of the grid and all algebra is
     done wave vector by wave vector. Raises InputError when K is not positive definite.
 
