@@ -20,9 +20,10 @@ class Gaussian(Density):
 
     ``u`` is (batch, n), dim = n - n_translations. With ``n_translations = d`` the coordinates are
     d-vectors on n/d sites and the density lives on the subspace of zero mean displacement: det'
-    leaves the d uniform translations out, and the measure is the Lebesgue measure of that subspace in orthonormal
-    coordinates. With ``cells``, K commutes with the translations of the grid and all algebra is
-    done wave vector by wave vector. Raises InputError when K is not positive definite.
+    leaves the d uniform translations out, and the measure is the Lebesgue measure of that
+    subspace in orthonormal coordinates. With ``cells``, K commutes with the translations of the
+    grid and all algebra is done wave vector by wave vector. Raises InputError when K is not
+    positive definite.
 
     ``colour`` turns white noise z (batch, n) into u; with translations removed, ``d`` of the n
     components of z are idle and ``noise`` keeps them zero.
