@@ -116,6 +116,7 @@ def test_import_costs_nothing():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_importing_the_library_says_nothing():
     """Every module can be imported by itself without output or warnings."""
     names = ", ".join(

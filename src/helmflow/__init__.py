@@ -1,4 +1,4 @@
-"""Free energies of molecules and atomic solids by normalizing flows, with errors to trust.
+"""Absolute free energies of crystals and lattice fields, with errors that can be trusted.
 
     import helmflow as hf
 

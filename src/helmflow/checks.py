@@ -25,6 +25,9 @@ IMPORTED = (
     "pydantic",
     "matplotlib",
     "ase",
+    "spglib",
+    "vesin",
+    "rich",
 )
 
 

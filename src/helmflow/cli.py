@@ -92,8 +92,12 @@ def run(
         loaded = load_system(system)
         path = out or Path("runs") / loaded.name
         directory, chosen = _open(loaded, system, path, settings, flags, resume)
-        with _interruptible(f"helmflow run {system} --out {path} --resume"):
-            result = _finish(loaded, chosen, directory)
+        try:
+            with _interruptible(f"helmflow run {system} --out {path} --resume"):
+                result = _finish(loaded, chosen, directory)
+        except InputError:
+            directory.discard()
+            raise
         typer.echo(result.to_json() if as_json else _summary(result, directory.report))
     raise typer.Exit(1 if result.grade == "F" else 0)
 

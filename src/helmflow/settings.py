@@ -25,10 +25,16 @@ class BaseSettings(ClosedTable):
 class SamplingSettings(ClosedTable):
     """Markov chains at the nodes between base and target; None: chosen by the recipe."""
 
-    nodes: int | None = Field(None, ge=5, description="values of lambda, both ends included")
-    chains: int | None = Field(None, ge=4, description="independent chains at every node")
+    nodes: int | None = Field(
+        None, ge=5, le=200, description="values of lambda, both ends included"
+    )
+    chains: int | None = Field(
+        None, ge=4, le=100_000, description="independent chains at every node"
+    )
     burn_in: int | None = Field(None, ge=0, description="discarded steps of every chain")
-    steps: int | None = Field(None, ge=1, description="recorded steps per chain and round")
+    steps: int | None = Field(
+        None, ge=1, le=1_000_000, description="recorded steps per chain and round"
+    )
     max_rounds: int = Field(50, ge=1, description="rounds before giving up on target_error")
 
 
@@ -38,9 +44,13 @@ class Settings(ClosedTable):
     method: Method = Field("auto", description="the estimator that gives the headline number")
     seed: int = Field(0, ge=0, lt=2**63, description="of every random number in the run")
     target_error: float | None = Field(
-        None, gt=0, description="standard error to reach: kT per particle, for fields nats in all"
+        None,
+        ge=1e-12,
+        description="standard error to reach: kT per particle, for fields nats",
     )
-    threads: int = Field(1, ge=1, description="processor threads; they never change a number")
+    threads: int = Field(
+        1, ge=1, le=1024, description="processor threads; they never change a number"
+    )
     max_evaluations: int | None = Field(None, ge=1, description="energies before giving up")
     base: BaseSettings = Field(default_factory=BaseSettings)
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)

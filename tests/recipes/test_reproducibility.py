@@ -52,7 +52,7 @@ def test_free_energy_is_run_without_a_directory():
     assert facts(one) == facts(two)
 
 
-@pytest.mark.parametrize("name", ["lattice/phi4_4", "ice/mw_cubic_8", "lennard_jones/fcc_32"])
+@pytest.mark.parametrize("name", ["lattice/phi4_4", "ice/mw_cubic_8"])
 def test_threads_do_not_change_the_number(name):
     system = load_system(name)
     before = torch.get_num_threads()

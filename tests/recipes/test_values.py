@@ -124,12 +124,12 @@ def test_bounds_enclose_the_value(name, target_error):
 
 
 def test_error_bars_of_whole_runs_are_calibrated(tmp_path):
-    """The headline sharply, every other row of the table within what 80 runs can tell."""
+    """The headline sharply, every other row of the table within what 60 runs can tell."""
     system = phi4_field(tmp_path, 2, 2, mass_squared=-4.0, coupling=8.0)
     sampling = SamplingSettings(chains=32, nodes=5, steps=8, burn_in=4)
     base = BaseSettings(kind="self_consistent", iterations=3)
     z = {}
-    for seed in range(80):
+    for seed in range(60):
         settings = Settings(seed=seed, target_error=0.04, sampling=sampling, base=base)
         result = run(system, settings, None, lambda event: None)
         for row in result.estimates:
@@ -139,7 +139,7 @@ def test_error_bars_of_whole_runs_are_calibrated(tmp_path):
     for method, scores in z.items():
         assert abs(np.mean(scores)) * math.sqrt(len(scores)) < 5, method
         # 5 sigma above one; reweighting errors may be too large, never too small
-        assert 0.3 < np.var(scores, ddof=1) < 1.8, method
+        assert 0.3 < np.var(scores, ddof=1) < 1.92, method
 
 
 @pytest.mark.slow

@@ -74,6 +74,8 @@ class Gaussian(Density):
             return root
         values, vectors = torch.linalg.eigh(self.precision)
         count = int((values < -1e-9 * values[-1]).sum())
+        if count == 0:
+            raise InputError("structure", "particles held in place by forces", "modes without any")
         site = int(vectors[:, 0].abs().argmax()) // max(self.n_translations, 1)
         raise InputError(
             "structure",

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a calculator of unknown make may raise."""
+
+
 class ASEEnergy(ParticleEnergy):
     """The potential energy an ASE calculator gives, in eV, with forces in eV/angstrom.
 
@@ -32,6 +46,8 @@ class ASEEnergy(ParticleEnergy):
     Raises ``EnergyError`` naming the calculator when it fails or returns a number that is not
     finite, so that a NaN never enters an average.
     """
+
+    costly = True
 
     def __init__(self, atoms: "Atoms", calculator: "Calculator") -> None:
         reference = torch.tensor(atoms.positions, dtype=torch.float64)
@@ -69,7 +85,7 @@ class ASEEnergy(ParticleEnergy):
             force = self.atoms.get_forces() if forces else None
             value = self.atoms.get_potential_energy(force_consistent=self.consistent)
         # A calculator's own failures, of whichever kind, are told apart from ours by its name.
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except FAILURES as error:
             raise EnergyError(f"{name} failed: {error!r}") from error
         if not (np.isfinite(value) and (force is None or np.isfinite(force).all())):
             raise EnergyError(f"{name} returned energy {value} or forces that are not finite")
@@ -106,7 +122,7 @@ def calculator_energy(
     _refuse_unknown_arguments(build, chosen)
     try:
         made = build(**chosen)
-    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except FAILURES as error:
         raise InputError("potential.arguments", f"what {calculator} takes", repr(error)) from error
     if not (hasattr(made, "implemented_properties") and hasattr(made, "get_potential_energy")):
         raise InputError("potential.calculator", "an ASE calculator", f"{calculator} ({made!r})")

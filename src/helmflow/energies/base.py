@@ -32,9 +32,15 @@ class Energy(nn.Module, ABC):
 
 
 class ParticleEnergy(Energy):
-    """Energy of particles about reference sites (n, 3) in a periodic cell."""
+    """Energy of particles about reference sites (n, 3) in a periodic cell.
+
+    ``continuous_forces``: whether forces are continuous everywhere and ``hessian_trace`` is
+    offered. ``costly``: whether one evaluation takes milliseconds rather than microseconds.
+    """
 
     reference: Tensor
+    continuous_forces: bool = False
+    costly: bool = False
 
     def __init__(self, reference: Tensor, cell: PeriodicCell) -> None:
         super().__init__()

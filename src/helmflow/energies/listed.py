@@ -5,6 +5,7 @@ pair outside it can come within range as long as no atom is displaced by more th
 so exactly those configurations use it; any other gets a list of its own.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Literal
@@ -24,6 +25,9 @@ Images = Literal["all", "nearest"]
 
 # Further out, in cells, double precision does not resolve a position within the cell.
 _FARTHEST = 1e8
+
+MOST_PAIRS = 2e7
+"""Pairs beyond which the list would not fit into the memory of a workstation."""
 
 
 class ListedEnergy(ParticleEnergy):
@@ -53,6 +57,14 @@ class ListedEnergy(ParticleEnergy):
         self.nearest = self._is_nearest(images)
         if not skin >= 0:
             raise InputError("potential.skin", "a length, zero or positive", skin)
+        reach = 4.0 / 3.0 * math.pi * (range_ + (0.0 if self.nearest else skin)) ** 3
+        neighbours = reach * self.n_particles / self.cell.volume
+        if not self.nearest and neighbours * self.n_particles > MOST_PAIRS:
+            raise InputError(
+                "potential",
+                f"a range and skin with at most {MOST_PAIRS:.0e} pairs in all",
+                f"{neighbours:.0f} neighbours of each of {self.n_particles} particles",
+            )
         check_separated(self.reference, self.cell, closest)
         if self.nearest:
             self.skin = float("inf")

@@ -73,6 +73,11 @@ class StillingerWeber(ListedEnergy):
         self.A, self.B, self.a = float(A), float(B), float(a)
         self.lambda_, self.cos_theta0 = float(lambda_), float(cos_theta0)
 
+    @property
+    def continuous_forces(self) -> bool:
+        """Forces fade out at the cutoff, but jump where nearest images change places."""
+        return not self.nearest
+
     def _kernel(self, name: Literal["energies", "traces"]) -> tuple[Callable[..., None], tuple]:
         if name == "energies":
             from helmflow.kernels import stillinger_weber as kernels

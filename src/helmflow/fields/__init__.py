@@ -1,1 +1,1 @@
-"""Local functions of displacements that generate control variates and transport fields."""
+"""Local functions of displacements that generate control variates."""

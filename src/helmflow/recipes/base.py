@@ -15,7 +15,7 @@ AVERAGED_SAMPLES = 1_000_000
 """Samples times symmetry operations per iteration of the self-consistent fit."""
 
 SAMPLES = (96, 4000)
-"""Least and most samples per iteration."""
+"""Least and most samples per iteration; costly energies get the least."""
 
 STIFFNESS = 2.5
 """Spring of the Einstein base in units of what matches the mean square displacement."""
@@ -32,7 +32,8 @@ def build_base(problem: Problem, settings: Settings) -> tuple[Gaussian, str]:
     """
     kind = settings.base.kind
     order = problem.symmetry.order
-    n_samples = math.ceil(min(max(AVERAGED_SAMPLES / order, SAMPLES[0]), SAMPLES[1]))
+    most = SAMPLES[0] if problem.costly else SAMPLES[1]
+    n_samples = math.ceil(min(max(AVERAGED_SAMPLES / order, SAMPLES[0]), most))
     base = Gaussian(
         problem.starting_precision(),
         n_translations=problem.n_translations,

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants
-from helmflow.energies.listed import ListedEnergy
-from helmflow.energies.stillinger_weber import StillingerWeber
 from helmflow.errors import InputError
 from helmflow.fields.base import Field
 from helmflow.fields.pairs import PairField, bond_shells
@@ -40,7 +38,7 @@ class Crystal(Problem):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
-        self.costly = not isinstance(system.energy, ListedEnergy)
+        self.costly = system.energy.costly
         self._positions = system.reference_positions.numpy()
         self._cell = system.cell.numpy()
         self._shells = bond_shells(self._positions, self._cell, system.species, 2)
@@ -65,11 +63,10 @@ class Crystal(Problem):
     def fields(self, base: Gaussian) -> Sequence[Field]:
         """Harmonic, first two shells of bonds and, where forces are smooth, the potential."""
         energy, beta = self.system.energy, self.system.beta
-        smooth = isinstance(energy, StillingerWeber) and not energy.nearest
+        smooth = energy.continuous_forces
         found: list[Field] = [HarmonicField(base.dim)]
         if smooth:
             # Needs continuous forces: a truncated potential would break the Stein identity.
-
             covariance = base.covariance
 
             def trace(u: Tensor) -> Tensor:

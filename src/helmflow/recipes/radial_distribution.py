@@ -41,9 +41,9 @@ class RadialDistribution:
         for row, site in enumerate(sites):
             bond = self._bond + site[self._second] - site[self._first]
             r = np.sqrt(np.einsum("pc,pc->p", bond, bond))
-            index = ((r - self._edges[0]) / width).astype(int)
-            inside = (r >= self._edges[0]) & (index < n_bins)
-            counts[row] = np.bincount(index[inside], minlength=n_bins)
+            r = r[(r >= self._edges[0]) & (r < self._edges[-1])]
+            index = np.minimum(((r - self._edges[0]) / width).astype(int), n_bins - 1)
+            counts[row] = np.bincount(index, minlength=n_bins)
         return torch.from_numpy(counts)
 
     def normalise(self, counts: Tensor) -> tuple[Array, Array]:

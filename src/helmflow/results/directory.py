@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -105,6 +106,15 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("run", "a directory written by `helmflow run`", path) from error
 
+    def discard(self) -> None:
+        """Remove a run that has computed nothing, so that a corrected one can take its place."""
+        if self.finished or self._checkpoint.exists():
+            return
+        for name in ("metrics.jsonl", "settings.toml", "run.json"):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     @property
     def report(self) -> Path:
         """Where the page is, or will be."""
@@ -117,7 +127,11 @@ class RunDirectory:
 
     def read_settings(self) -> str:
         """The text of ``settings.toml``."""
-        return (self.path / "settings.toml").read_text()
+        file = self.path / "settings.toml"
+        try:
+            return file.read_text()
+        except OSError as error:
+            raise InputError("run", "a readable settings.toml", f"{file}") from error
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json``, which marks the run as finished: write ``work.npz`` before it."""
@@ -140,8 +154,11 @@ class RunDirectory:
         file = self.path / "work.npz"
         if not file.is_file():
             return {}
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise InputError("run", "a readable work.npz", f"{file} ({error})") from error
 
     def write_report(self, html: str) -> Path:
         """Write ``report.html`` and return its path."""
@@ -159,7 +176,10 @@ class RunDirectory:
         if not self._metrics.is_file():
             return []
         whole = self._metrics.read_bytes().rpartition(b"\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise InputError("run", "a readable metrics.jsonl", f"{self._metrics}") from error
 
     def save_checkpoint(self, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
         """Replace the checkpoint; it also remembers how long ``metrics.jsonl`` is now."""

@@ -127,7 +127,10 @@ def _beta(state: StateTable, boltzmann: float) -> float:
         return state.beta
     if state.temperature is None:
         raise InputError("state", "either temperature or beta", "neither")
-    return 1.0 / ((state.boltzmann_constant or boltzmann) * state.temperature)
+    scale = (state.boltzmann_constant or boltzmann) * state.temperature
+    if not 1e-100 < scale < 1e100:
+        raise InputError("state.temperature", "a temperature within reason", state.temperature)
+    return 1.0 / scale
 
 
 def _thermal_wavelength(table: CrystalTable, atoms: "Atoms") -> tuple[float, ...]:

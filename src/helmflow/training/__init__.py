@@ -1,1 +1,1 @@
-"""Fitting of flows and bases, and the files that let an interrupted run go on."""
+"""The files that let an interrupted computation go on."""
