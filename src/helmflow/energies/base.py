@@ -34,11 +34,13 @@ class Energy(nn.Module, ABC):
 class ParticleEnergy(Energy):
     """Energy of particles about reference sites (n, 3) in a periodic cell.
 
-    ``continuous_forces``: whether forces are continuous everywhere and ``hessian_trace`` is
-    offered. ``costly``: whether one evaluation takes milliseconds rather than microseconds.
+    ``continuous``: whether the energy is. ``continuous_forces``: whether forces are continuous
+    everywhere and ``hessian_trace`` is offered. ``costly``: whether one evaluation takes
+    milliseconds rather than microseconds.
     """
 
     reference: Tensor
+    continuous: bool = True
     continuous_forces: bool = False
     costly: bool = False
 

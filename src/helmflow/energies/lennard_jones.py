@@ -58,6 +58,11 @@ class LennardJones(ListedEnergy):
         s6 = (sigma / cutoff) ** 6
         self.shift = 4 * epsilon * s6 * (s6 - 1) if shift else 0.0
 
+    @property
+    def continuous(self) -> bool:
+        """Without the shift the energy jumps where pairs cross the cutoff."""
+        return self.shift != 0.0 or self.cutoff == self.sigma
+
     def _kernel(self, name: Literal["energies", "traces"]) -> tuple[Callable[..., None], tuple]:
         from helmflow.kernels import lennard_jones as kernels
 

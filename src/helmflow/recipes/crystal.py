@@ -61,8 +61,13 @@ class Crystal(Problem):
         return force_constants(self.target, self.symmetry, step=1e-4 * self._shells[0].radius)
 
     def fields(self, base: Gaussian) -> Sequence[Field]:
-        """Harmonic, first two shells of bonds and, where forces are smooth, the potential."""
+        """Harmonic, first two shells of bonds and, where forces are smooth, the potential.
+
+        None at all where the energy jumps: partial integration would miss the jumps.
+        """
         energy, beta = self.system.energy, self.system.beta
+        if not energy.continuous:
+            return []
         smooth = energy.continuous_forces
         found: list[Field] = [HarmonicField(base.dim)]
         if smooth:
