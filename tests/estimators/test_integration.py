@@ -118,8 +118,8 @@ def fit_on_the_same_chains(work, controls, ladder, degree):
 
 def test_fitting_and_judging_on_the_same_chains_is_noticed(rng, monkeypatch):
     monkeypatch.setattr(integration, "_residuals", fit_on_the_same_chains)
-    with pytest.raises(AssertionError, match="variance"):
-        assert_calibrated(z_scores(rng, useless=60, steps=3, replicas=150))
+    with pytest.raises(AssertionError, match="z ="):
+        assert_calibrated(z_scores(rng, useless=60, steps=2, replicas=60))
 
 
 def test_errors_that_ignore_autocorrelation_are_noticed(rng):
@@ -131,7 +131,7 @@ def test_errors_that_ignore_autocorrelation_are_noticed(rng):
         flat = [w.reshape(1, -1) for w in data.work]
         found = thermodynamic_integration(flat, None, ladder).estimate
         scores.append((found.value - EXACT) / found.stderr)
-    with pytest.raises(AssertionError, match="variance"):
+    with pytest.raises(AssertionError, match="z ="):
         assert_calibrated(np.array(scores))
 
 

@@ -31,7 +31,7 @@ HARMONIC = [
     ("ice/mw_hexagonal_64", -31.144181, -25.110178),
     ("ice/mw_cubic_216", -31.144181, -25.005483),
     ("lennard_jones/fcc_256", -3.151613, 2.984808),
-    ("lennard_jones/fcc_500", -3.151613, 2.999679),
+    pytest.param("lennard_jones/fcc_500", -3.151613, 2.999679, marks=pytest.mark.slow),
 ]
 
 

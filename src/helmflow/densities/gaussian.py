@@ -12,6 +12,9 @@ from helmflow.errors import InputError
 from helmflow.manifolds.cells import Blocks, CellGrid
 from helmflow.shapes import Values
 
+FORCELESS = 1e-12
+"""Force constants below this fraction of the mean one are zero but for rounding."""
+
 
 class Gaussian(Density):
     """Normal density about zero whose negative logarithm is a quadratic form.
@@ -70,7 +73,9 @@ class Gaussian(Density):
 
     def _factor(self, blocks: Tensor) -> Tensor:
         root, info = torch.linalg.cholesky_ex(blocks)
-        if not info.any():
+        # A mode without force may come out positive by rounding.
+        weakest = FORCELESS * self.precision.diagonal().mean()
+        if not info.any() and (root.diagonal(dim1=-2, dim2=-1).square() > weakest).all():
             return root
         values, vectors = torch.linalg.eigh(self.precision)
         count = int((values < -1e-9 * values[-1]).sum())
