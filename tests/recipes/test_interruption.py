@@ -88,7 +88,7 @@ def assert_same_outcome(one, two):
         np.testing.assert_array_equal(array, works[1][key], err_msg=key)
 
 
-MOMENTS = [("lattice/phi4_4", 7), ("lennard_jones/fcc_32", 3)]
+MOMENTS = [("lattice/phi4_4", 5), ("lennard_jones/fcc_32", 3)]
 
 
 @pytest.mark.parametrize(("name", "n_moments"), MOMENTS)
