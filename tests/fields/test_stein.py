@@ -10,7 +10,7 @@ from torch.autograd.functional import hessian, jacobian
 from assertions import assert_consistent
 from helmflow.fields.base import Field, Point
 from helmflow.fields.local import LocalField
-from helmflow.fields.pairs import PairField, bond_shells
+from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
 from helmflow.recipes.base import build_base
 from helmflow.recipes.crystal import Crystal
@@ -114,7 +114,8 @@ def test_pair_field(shell, mirrored, generator):
     problem, base = problem_and_base(system)
     point = random_point(problem, base, generator, n=9)  # more than one block of lanes
     chosen = shells_of(system)[shell]
-    field = PairField(chosen, base.covariance, n_radial=4, reach=(3.5, 4.0), mirrored=mirrored)
+    grid = RadialGrid.around(chosen, base.covariance, 4, reach=(3.5, 4.0))
+    field = PairField(chosen, base.covariance, grid, mirrored=mirrored)
     found = field.stein(point)
     functions = pair_functions(chosen, field, mirrored)
     assert len(found) == field.size == len(functions)

@@ -23,6 +23,12 @@ BLOCKS = ("simd.py", "vectors.py", "blocks.py")
         ("stillinger_weber", BLOCKS),
         ("stillinger_weber_trace", (*BLOCKS, "covariance.py", "stillinger_weber.py")),
         ("radial", ("simd.py",)),
+        ("triplets", BLOCKS),
+        ("solvation", BLOCKS),
+        (
+            "solvation_fields",
+            (*BLOCKS, "periodic_vectors.py", "solvation.py", "solvation_basis.py"),
+        ),
     ],
 )
 def test_kernel_file_carries_the_digest_of_what_it_inlines(kernel, inlined):
@@ -33,7 +39,15 @@ def test_kernel_file_carries_the_digest_of_what_it_inlines(kernel, inlined):
 
 def test_every_cached_kernel_is_checked_above():
     cached = {p.stem for p in FOLDER.glob("*.py") if "SIMD_DIGEST" in p.read_text()}
-    assert cached == {"lennard_jones", "stillinger_weber", "stillinger_weber_trace", "radial"}
+    assert cached == {
+        "lennard_jones",
+        "stillinger_weber",
+        "stillinger_weber_trace",
+        "radial",
+        "solvation",
+        "solvation_fields",
+        "triplets",
+    }
 
 
 def test_only_files_with_a_digest_ask_for_the_cache():

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from helmflow.shapes import Values
+
 
 class Point(NamedTuple):
     """Where Stein functions are evaluated, one row per configuration."""
@@ -28,3 +30,11 @@ class Field(ABC):
     @abstractmethod
     def stein(self, point: Point) -> Tensor:
         """S_k at every configuration: (size, batch)."""
+
+
+class TransportField(Field):
+    """Functions that can also drive a flow: their weighted sum is available with its trace."""
+
+    @abstractmethod
+    def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
+        """Gradient (batch, n) and tr[K^-1 grad grad] (batch,) of sum_k weights_k phi_k(u)."""

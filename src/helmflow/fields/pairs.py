@@ -1,12 +1,14 @@
 """Quadratic and radial functions of the bonds of a crystal, shell by shell."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import Point, TransportField
+from helmflow.shapes import Values
 
 Array = np.ndarray
 
@@ -57,43 +59,49 @@ def bond_shells(
     return sorted(shells, key=lambda shell: shell.radius)[:n_shells]
 
 
-class PairField(Field):
+class RadialGrid(NamedTuple):
+    """Evenly spaced Gaussians of the length of a bond."""
+
+    low: float
+    high: float
+    n_radial: int
+
+    @classmethod
+    def around(
+        cls, shell: Shell, covariance: Tensor, n_radial: int, reach: tuple[float, float]
+    ) -> "RadialGrid":
+        """``reach`` standard deviations of the bond length below and above the shell's radius."""
+        unit = shell.bond / np.linalg.norm(shell.bond, axis=1, keepdims=True)
+        spread = _spread(shell, covariance)
+        sigma = float(np.sqrt(np.einsum("pa,pab,pb->p", unit, spread, unit).mean()))
+        low = max(shell.radius - reach[0] * sigma, 0.3 * shell.radius)
+        return cls(low, shell.radius + reach[1] * sigma, n_radial)
+
+
+class PairField(TransportField):
     """Bond functions of one shell: two quadratic forms and Gaussians of the bond length.
 
     phi = sum (n0.w)^2/2,  sum w^2/2,  sum exp(-(|d0 + w| - c_k)^2 / 2 s^2)  and, if ``mirrored``,
     the same Gaussians of |d0 - w|, with w the relative displacement of the bond d0. All radial
     functions are bounded, so that no rare configuration can carry a huge value.
 
-    covariance: (3n, 3n) = K^-1 of the base. The grid of ``n_radial`` centres spans ``reach``
-    standard deviations of the base's bond length around the shell's radius.
+    covariance: (3n, 3n) = K^-1 of the base.
     """
 
     def __init__(
-        self,
-        shell: Shell,
-        covariance: Tensor,
-        *,
-        n_radial: int,
-        reach: tuple[float, float],
-        mirrored: bool,
+        self, shell: Shell, covariance: Tensor, grid: RadialGrid, *, mirrored: bool
     ) -> None:
-        n = len(covariance) // 3
-        blocks = covariance.reshape(n, 3, n, 3).numpy()
-        i, j = shell.first, shell.second
-        spread = blocks[i, :, i] + blocks[j, :, j] - blocks[i, :, j] - blocks[j, :, i]
-        unit = shell.bond / np.linalg.norm(shell.bond, axis=1, keepdims=True)
-        sigma = np.sqrt(np.einsum("pa,pab,pb->p", unit, spread, unit).mean())
-        low = max(shell.radius - reach[0] * sigma, 0.3 * shell.radius)
-        high = shell.radius + reach[1] * sigma
-        spacing = (high - low) / max(n_radial - 1, 1)
-        self._shell = shell
+        spread = _spread(shell, covariance)
+        self.shell = shell
+        self.grid = grid
         self._bond = shell.bond.ravel()
         self._spread = np.stack(
             [spread[:, a, b] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
         ).ravel()
-        self._grid = np.array([low, 1.1 * spacing, spacing, n_radial])
+        spacing = (grid.high - grid.low) / max(grid.n_radial - 1, 1)
+        self._grid = np.array([grid.low, 1.1 * spacing, spacing, grid.n_radial])
         self._signs = (1.0, -1.0) if mirrored else (1.0,)
-        self.size = 2 + n_radial * len(self._signs)
+        self.size = 2 + grid.n_radial * len(self._signs)
 
     def stein(self, point: Point) -> Tensor:
         """S_k at every configuration: (size, batch)."""
@@ -107,8 +115,8 @@ class PairField(Field):
             radial.stein(
                 u,
                 direction,
-                self._shell.first,
-                self._shell.second,
+                self.shell.first,
+                self.shell.second,
                 self._bond,
                 self._spread,
                 self._grid,
@@ -118,3 +126,30 @@ class PairField(Field):
             out[:2] = both[:2]
             out[2 + k * n_radial : 2 + (k + 1) * n_radial] = both[2:]
         return torch.from_numpy(out)
+
+    def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
+        """Gradient (batch, n) and trace (batch,) of the weighted sum."""
+        from helmflow.kernels import radial
+
+        gradient, trace = np.zeros(u.shape), np.zeros(len(u))
+        radial.contract(
+            u.contiguous().numpy(),
+            self.shell.first,
+            self.shell.second,
+            self._bond,
+            self._spread,
+            self._grid,
+            weights.contiguous().numpy(),
+            len(self._signs) - 1,
+            gradient,
+            trace,
+        )
+        return torch.from_numpy(gradient), torch.from_numpy(trace)
+
+
+def _spread(shell: Shell, covariance: Tensor) -> Array:
+    """Covariance (P, 3, 3) of the relative displacement of every bond."""
+    n = len(covariance) // 3
+    blocks = covariance.reshape(n, 3, n, 3).numpy()
+    i, j = shell.first, shell.second
+    return blocks[i, :, i] + blocks[j, :, j] - blocks[i, :, j] - blocks[j, :, i]

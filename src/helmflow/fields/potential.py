@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import Field, Point, TransportField
+from helmflow.shapes import Values
 
 
 class HarmonicField(Field):
@@ -21,7 +22,7 @@ class HarmonicField(Field):
         return (point.virial - self._dim)[None]
 
 
-class TargetField(Field):
+class TargetField(TransportField):
     """phi = u_target(u) and u_target(-u): the exact first-order generators of a crystal's work.
 
     gradient(u) -> (batch, n) and hessian_trace(u) -> tr[K^-1 grad grad u_target](u), in kT.
@@ -44,3 +45,9 @@ class TargetField(Field):
         there = -torch.linalg.vecdot(self._gradient(mirrored), point.direction)
         traces = self._hessian_trace(point.u), self._hessian_trace(mirrored)
         return torch.stack([here - traces[0], there - traces[1]])
+
+    def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
+        """Gradient (batch, n) and trace (batch,) of the weighted sum of both."""
+        here, there = weights.tolist()
+        gradient = here * self._gradient(u) - there * self._gradient(-u)
+        return gradient, here * self._hessian_trace(u) + there * self._hessian_trace(-u)

@@ -121,3 +121,123 @@ def stein(
         for lane in range(min(lanes, batch - start)):
             for k in range(out.shape[0]):
                 out[k, start + lane] = sums[k * lanes + lane]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _radial_slopes(r, grid, weights, start):
+    """First and second derivative at r of the weighted sum of Gaussians of an even grid."""
+    width, n_radial = grid[1], np.int64(grid[3])
+    delta = grid[2] / width
+    fade, shrink = np.exp(-0.5 * delta * delta), np.exp(-delta * delta)
+    t = (r - grid[0]) * (1.0 / width)
+    near = t * t < FAR
+    t = simd.select(near, t, 0.0)
+    psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
+    ratio = simd.exp2((LOG2_E * delta) * t) * fade
+    slope, bend = simd.splat(0.0), simd.splat(0.0)
+    for k in range(n_radial):
+        part = psi * simd.item(weights, start + k)
+        slope -= part * t
+        bend += part * (t * t - 1.0)
+        psi = psi * ratio
+        ratio = ratio * shrink
+        t = t - delta
+    return slope * (1.0 / width), bend * (1.0 / (width * width))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
+    """Adds the weighted gradient of one block to ``g``; returns the weighted trace."""
+    lanes = simd.LANES
+    n_radial = np.int64(grid[3])
+    along_weight, whole_weight = weights[0], weights[1]
+    total, fixed = simd.splat(0.0), 0.0
+    for pair in range(len(first)):
+        i = np.int64(simd.item(first, pair)) * (3 * lanes)
+        j = np.int64(simd.item(second, pair)) * (3 * lanes)
+        dx, dy, dz = (
+            simd.item(bond, 3 * pair),
+            simd.item(bond, 3 * pair + 1),
+            simd.item(bond, 3 * pair + 2),
+        )
+        cxx, cyy, czz = (
+            simd.item(spread, 6 * pair),
+            simd.item(spread, 6 * pair + 1),
+            simd.item(spread, 6 * pair + 2),
+        )
+        cxy, cxz, cyz = (
+            simd.item(spread, 6 * pair + 3),
+            simd.item(spread, 6 * pair + 4),
+            simd.item(spread, 6 * pair + 5),
+        )
+        wx = simd.load(x, j) - simd.load(x, i)
+        wy = simd.load(x, j + lanes) - simd.load(x, i + lanes)
+        wz = simd.load(x, j + 2 * lanes) - simd.load(x, i + 2 * lanes)
+        trace = cxx + cyy + czz
+
+        length2 = dx * dx + dy * dy + dz * dz
+        stretch = (wx * dx + wy * dy + wz * dz) * (along_weight / length2)
+        gx = stretch * dx + wx * whole_weight
+        gy = stretch * dy + wy * whole_weight
+        gz = stretch * dz + wz * whole_weight
+        own = cxx * dx * dx + cyy * dy * dy + czz * dz * dz
+        own += 2.0 * (cxy * dx * dy + cxz * dx * dz + cyz * dy * dz)
+        fixed += along_weight * own / length2 + whole_weight * trace
+
+        for side in range(1 + mirrored):
+            sign = 1.0 - 2.0 * side
+            bx, by, bz = sign * wx + dx, sign * wy + dy, sign * wz + dz
+            r = simd.sqrt(bx * bx + by * by + bz * bz)
+            slope, bend = _radial_slopes(r, grid, weights, 2 + side * n_radial)
+            inverse = 1.0 / r
+            nx, ny, nz = bx * inverse, by * inverse, bz * inverse
+            ncn = nx * (cxx * nx + 2.0 * (cxy * ny + cxz * nz))
+            ncn += ny * (cyy * ny + 2.0 * cyz * nz) + czz * nz * nz
+            total += bend * ncn + slope * inverse * (trace - ncn)
+            slope = slope * sign
+            gx += slope * nx
+            gy += slope * ny
+            gz += slope * nz
+        simd.store(g, j, simd.load(g, j) + gx)
+        simd.store(g, j + lanes, simd.load(g, j + lanes) + gy)
+        simd.store(g, j + 2 * lanes, simd.load(g, j + 2 * lanes) + gz)
+        simd.store(g, i, simd.load(g, i) - gx)
+        simd.store(g, i + lanes, simd.load(g, i + lanes) - gy)
+        simd.store(g, i + 2 * lanes, simd.load(g, i + 2 * lanes) - gz)
+    return total + fixed
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def contract(
+    u: Array,
+    first: Array,
+    second: Array,
+    bond: Array,
+    spread: Array,
+    grid: Array,
+    weights: Array,
+    mirrored: int,
+    gradient: Array,
+    trace: Array,
+) -> None:
+    """Add sum_k b_k grad phi_k to ``gradient`` and sum_k b_k tr[C grad grad phi_k] to ``trace``.
+
+    Functions and arguments as in ``stein``; ``weights`` = b holds the two quadratic forms, the
+    Gaussians of |d0 + w| and, with ``mirrored = 1``, those of |d0 - w|.
+    """
+    batch, n = u.shape
+    lanes = simd.LANES
+    x, g = np.empty(n * lanes), np.empty(n * lanes)
+    sums = np.empty(lanes)
+    for start in range(0, batch, lanes):
+        for lane in range(lanes):
+            row = min(start + lane, batch - 1)
+            for k in range(n):
+                x[k * lanes + lane] = u[row, k]
+                g[k * lanes + lane] = 0.0
+        value = _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored)
+        simd.store(sums, 0, value)
+        for lane in range(min(lanes, batch - start)):
+            trace[start + lane] += sums[lane]
+            for k in range(n):
+                gradient[start + lane, k] += g[k * lanes + lane]

@@ -130,7 +130,10 @@ def analyse(samples: Samples) -> Analysis:
 
 
 def climb(rungs: Sequence[Rung], direction: str) -> Estimate:
-    """Sum over the ladder of one direction ("up", "down") or of both ("both")."""
+    """Sum over the ladder of one direction ("up", "down") or of both ("both").
+
+    For a single rung this is its own estimate, diagnostics included.
+    """
     parts = [{"up": r.up, "down": r.down, "both": r.both}[direction] for r in rungs]
     stderr = math.sqrt(sum(p.stderr**2 for p in parts))
     if direction == "both":
@@ -141,6 +144,7 @@ def climb(rungs: Sequence[Rung], direction: str) -> Estimate:
         stderr=stderr,
         n_eff=min(p.n_eff for p in parts),
         method={"up": "fep up", "down": "fep down", "both": "bar"}[direction],
+        diagnostics=parts[0].diagnostics if len(parts) == 1 else {},
     )
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants
 from helmflow.errors import InputError
-from helmflow.fields.base import Field
-from helmflow.fields.pairs import PairField, bond_shells
+from helmflow.fields.base import Field, TransportField
+from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
+from helmflow.fields.triplets import TripletField, has_equal_neighbours, nearest_neighbours
 from helmflow.manifolds.symmetry import crystal_symmetry
 from helmflow.recipes.problem import Problem
 from helmflow.recipes.radial_distribution import RadialDistribution
@@ -39,6 +40,7 @@ class Crystal(Problem):
     def __init__(self, system: System) -> None:
         super().__init__(system)
         self.costly = system.energy.costly
+        self.smooth = system.energy.continuous_forces
         self._positions = system.reference_positions.numpy()
         self._cell = system.cell.numpy()
         self._shells = bond_shells(self._positions, self._cell, system.species, 2)
@@ -65,27 +67,63 @@ class Crystal(Problem):
 
         None at all where the energy jumps: partial integration would miss the jumps.
         """
-        energy, beta = self.system.energy, self.system.beta
-        if not energy.continuous:
+        if not self.system.energy.continuous:
             return []
-        smooth = energy.continuous_forces
         found: list[Field] = [HarmonicField(base.dim)]
-        if smooth:
+        if self.smooth:
             # Needs continuous forces: a truncated potential would break the Stein identity.
-            covariance = base.covariance
-
-            def trace(u: Tensor) -> Tensor:
-                sites = u.view(-1, *self._positions.shape)
-                return beta * energy.hessian_trace(sites, covariance)
-
-            found.append(TargetField(lambda u: self.target(u)[1], trace))
-        for shell, n_radial in zip(self._shells, (8, 5) if smooth else (10, 4), strict=False):
-            found.append(
-                PairField(
-                    shell, base.covariance, n_radial=n_radial, reach=(3.5, 4.0), mirrored=smooth
-                )
-            )
+            found.append(self._potential_field(base))
+        for shell, n_radial in zip(self._shells, (8, 5) if self.smooth else (10, 4), strict=False):
+            grid = RadialGrid.around(shell, base.covariance, n_radial, reach=(3.5, 4.0))
+            found.append(PairField(shell, base.covariance, grid, mirrored=self.smooth))
         return found
+
+    def transport_fields(
+        self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
+    ) -> Sequence[TransportField]:
+        """The potential where it is smooth, two shells of bonds both ways round, and triplets.
+
+        Triplets need equally many nearest neighbours of every site, and no more than 14.
+        """
+        n, covariance = len(self._positions), base.covariance
+        found: list[TransportField] = [self._potential_field(base)] if self.smooth else []
+        fit = iter(RadialGrid(low, high, int(count)) for low, high, count in grids)
+        for shell, n_radial in zip(self._shells, (8, 5) if self.smooth else (10, 6), strict=False):
+            around = RadialGrid.around(shell, covariance, n_radial, reach=(3.5, 4.0))
+            found.append(PairField(shell, covariance, next(fit, around), mirrored=True))
+        nearest = self._shells[0]
+        if has_equal_neighbours(nearest, n, most=14):
+            n_radial, reach = (2, (3.5, 4.0)) if self.smooth else (3, (1.5, 2.0))
+            around = RadialGrid.around(nearest, covariance, n_radial, reach)
+            neighbours, bonds = nearest_neighbours(nearest, n)
+            found.append(TripletField(neighbours, bonds, covariance, next(fit, around)))
+        return found
+
+    def grids(self, fields: Sequence[TransportField]) -> list[list[float]]:
+        """Gaussians of every shell."""
+        return [list(f.grid) for f in fields if isinstance(f, PairField | TripletField)]
+
+    def fingerprint(self) -> Mapping[str, float]:
+        """Energy and volume per particle, and the first shells."""
+        zero = torch.zeros(1, *self._positions.shape, dtype=torch.float64)
+        n, energy = len(self._positions), self.system.energy.displaced(zero, gradient=False)[0]
+        found = {
+            "energy per particle (kT)": self.system.beta * energy.item() / n,
+            "volume per particle": abs(np.linalg.det(self._cell)) / n,
+            "beta": self.system.beta,
+        }
+        for k, shell in enumerate(self._shells):
+            found[f"radius of shell {k + 1}"] = shell.radius
+            found[f"bonds per particle in shell {k + 1}"] = len(shell.first) / n
+        return found
+
+    def _potential_field(self, base: Gaussian) -> TargetField:
+        energy, beta, covariance = self.system.energy, self.system.beta, base.covariance
+
+        def trace(u: Tensor) -> Tensor:
+            return beta * energy.hessian_trace(u.view(-1, *self._positions.shape), covariance)
+
+        return TargetField(lambda u: self.target(u)[1], trace)
 
     @property
     def log_measure(self) -> float:
@@ -111,6 +149,10 @@ class Crystal(Problem):
             "rdf_target_stderr": stderr,
             "rdf_base": self._radial.normalise(from_base)[0],
         }
+
+    def normalise_histogram(self, counts: Tensor) -> np.ndarray:
+        """g(r) from mean pair counts."""
+        return self._radial.normalise(counts[None])[0]
 
     def displaced_fraction(self, u: Tensor) -> float:
         """Fraction of particles further than half a bond from their site."""

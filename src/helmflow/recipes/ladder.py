@@ -84,6 +84,10 @@ class LadderSampler:
             return None
         return self.problem.displaced_fraction(self._chains().u[self._at_target])
 
+    def curves(self) -> Mapping[str, np.ndarray]:
+        """Arrays for the report that only this sampler can make."""
+        return {}
+
     def burn_in(self, n_sweeps: int, progress: Callable[[int, int], None]) -> None:
         """Carry the chains from the base to their nodes, then let them rest there.
 
@@ -172,11 +176,14 @@ class LadderSampler:
         return accepted
 
     def _record(self, draw: ChainState, chains: ChainState) -> None:
-        records, target = self.records, self._at_target
-        records.work.append(torch.cat([draw.work, chains.work]))
+        self.records.work.append(torch.cat([draw.work, chains.work]))
         parts = [(self._draw.lam, draw), (self._hmc.lam, chains)]
         controls = [self._stein(lam, part) for lam, part in parts if len(part.z)]
-        records.controls.append(torch.cat(controls, dim=1))
+        self.records.controls.append(torch.cat(controls, dim=1))
+        self._record_target(chains)
+
+    def _record_target(self, chains: ChainState) -> None:
+        records, target = self.records, self._at_target
         if target.any():
             u, potential = chains.u[target], chains.potential[target]
             records.observables.append(self.problem.observe(u, potential))

@@ -1,13 +1,14 @@
 """Lattice fields: a real number at every site of a periodic square lattice."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.fields.base import Field
+from helmflow.fields.base import Field, TransportField
 from helmflow.fields.local import LocalField
 from helmflow.fields.potential import HarmonicField
 from helmflow.manifolds.symmetry import lattice_symmetry
@@ -44,6 +45,19 @@ class LatticeField(Problem):
     def fields(self, base: Gaussian) -> Sequence[Field]:
         """Harmonic and on-site powers of the field."""
         return [HarmonicField(base.dim), LocalField(base.covariance, powers=(2, 4, 6))]
+
+    def transport_fields(
+        self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
+    ) -> Sequence[TransportField]:
+        """On-site powers of the field."""
+        return [LocalField(base.covariance, powers=(2, 4, 6))]
+
+    def fingerprint(self) -> Mapping[str, float]:
+        """Action per site of two uniform fields."""
+        fields = torch.tensor([0.7, 1.5], dtype=torch.float64)[:, None, None]
+        action = self.system.energy(fields.expand(2, *self._shape).contiguous())
+        per_site = (self.system.beta * action / math.prod(self._shape)).tolist()
+        return dict(zip(("action per site of phi = 0.7", "of phi = 1.5"), per_site, strict=True))
 
     @property
     def log_measure(self) -> float:

@@ -23,6 +23,9 @@ CHAINS = (192, 64)
 LEAST_CHAINS = (16, 8)
 """Chains per node, likewise."""
 
+FLOW_CHAINS = (64, 32)
+"""Draws of a flow, and chains at its target, per sweep."""
+
 BURN_IN = 6
 FIRST_SWEEPS = 10
 
@@ -44,15 +47,18 @@ def make_plan(problem: Problem, base: Gaussian, settings: Settings) -> Plan:
     sampling, method = settings.sampling, settings.method
     if method == "fep":
         lam, weight = np.array([0.0]), np.array([1.0])
-    elif method == "bar":
+    elif method in ("bar", "flow"):
         lam, weight = np.array([0.0, 1.0]), np.array([0.5, 0.5])
     else:
         ladder = Ladder.lobatto(sampling.nodes or _node_count(problem, base, settings.seed))
         # The spread of the corrected work grows roughly like this from base to target.
         lam, weight = ladder.lam, ladder.weight * (0.3 + ladder.lam)
+    chains = _chains(problem, weight, sampling.chains)
+    if method == "flow" and sampling.chains is None:
+        chains = np.array(FLOW_CHAINS)
     return Plan(
         lam=lam,
-        chains=_chains(problem, weight, sampling.chains),
+        chains=chains,
         controls=method == "auto",
         burn_in=BURN_IN if sampling.burn_in is None else sampling.burn_in,
         sweeps=sampling.steps or FIRST_SWEEPS,

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.fields.base import Field
+from helmflow.fields.base import Field, TransportField
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.shapes import Values
 from helmflow.system import System
@@ -24,6 +24,7 @@ class Problem(ABC):
     observable_names: tuple[str, ...]
     fit_iterations: int  # of the self-consistent base
     costly: bool = False  # whether one evaluation takes milliseconds rather than microseconds
+    smooth: bool = True  # whether forces are continuous
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -41,6 +42,20 @@ class Problem(ABC):
     def fields(self, base: Gaussian) -> Sequence[Field]:
         """Generators of the control variates."""
 
+    @abstractmethod
+    def transport_fields(
+        self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
+    ) -> Sequence[TransportField]:
+        """What drives a transport flow besides u K u / 2; ``grids`` as ``grids`` returned them."""
+
+    def grids(self, fields: Sequence[TransportField]) -> list[list[float]]:
+        """Numbers of ``fields`` that a fit at one size hands on to every other size."""
+        return []
+
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, float]:
+        """Intensive numbers that differ between substances, densities and temperatures."""
+
     @property
     @abstractmethod
     def log_measure(self) -> float:
@@ -53,6 +68,10 @@ class Problem(ABC):
     def histogram(self, u: Tensor) -> Tensor | None:
         """Counts (batch, bins) to accumulate over target configurations, if any."""
         return None
+
+    def normalise_histogram(self, counts: Tensor) -> np.ndarray:
+        """The curve of the report from mean ``counts`` (bins,) per sample."""
+        return counts.numpy()
 
     def curves(self, counts: Tensor, base: Gaussian, seed: int) -> Mapping[str, np.ndarray]:
         """Arrays for the report made from the mean ``counts`` (chains, bins) per sample."""

@@ -1,0 +1,170 @@
+"""What transport fields around a sphere are made of: grids of Gaussians, and five directions."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from helmflow.kernels.periodic_vectors import DIRECTIONS, ONE_BODY
+from helmflow.kernels.simd import INLINE, INNER, LANES, exp2, load, select, splat, store
+from helmflow.kernels.vectors import dot
+
+LOG2_E = 1.4426950408889634
+SHAPES = 5
+"""Directions W of a pair field."""
+
+ENDS = 2 * SHAPES
+FAR = 900.0
+"""Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""
+
+
+class Grid(NamedTuple):
+    """Gaussians at ``first + k spacing``, k < ``size``, of one ``width``."""
+
+    first: float
+    spacing: float
+    width: float
+    size: int
+
+
+class Basis(NamedTuple):
+    """The box, the range of pair functions, and the grids of f, A and g."""
+
+    box: float
+    reach: float
+    one_body: Grid
+    solute: Grid
+    pair: Grid
+
+
+@njit(**INNER)
+def count_features(basis):
+    """Number of coefficients of a field."""
+    return basis.one_body.size * ONE_BODY + DIRECTIONS * count_pair_features(basis)
+
+
+@njit(**INNER)
+def count_pair_features(basis):
+    """Number of coefficients of the pair fields of one direction."""
+    return basis.solute.size * basis.pair.size * ENDS
+
+
+@njit(**INLINE)
+def first_gaussian(r, grid):
+    """Distance in widths, value, and the ratio to the next one, of a grid's first Gaussian."""
+    t = (r - grid.first) / grid.width
+    near = t * t < FAR
+    t = select(near, t, 0.0)
+    psi = select(near, exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
+    delta = grid.spacing / grid.width
+    return t, psi, exp2((LOG2_E * delta) * t) * np.exp(-0.5 * delta * delta)
+
+
+@njit(**INNER)
+def gaussians(r, grid, values, slopes):
+    """All Gaussians of a grid at ``r`` and their derivatives, one vector each."""
+    t, psi, ratio = first_gaussian(r, grid)
+    delta = grid.spacing / grid.width
+    shrink = np.exp(-delta * delta)
+    for k in range(grid.size):
+        store(values, k * LANES, psi)
+        store(slopes, k * LANES, (-1.0 / grid.width) * (t * psi))
+        psi = psi * ratio
+        ratio = ratio * shrink
+        t = t - delta
+
+
+@njit(**INLINE)
+def add_five(sums, at, a, g, b, h):
+    """sums[k] += a[k] g + b[k] h for the five shapes."""
+    store(sums, at, load(sums, at) + a[0] * g + b[0] * h)
+    store(sums, at + LANES, load(sums, at + LANES) + a[1] * g + b[1] * h)
+    store(sums, at + 2 * LANES, load(sums, at + 2 * LANES) + a[2] * g + b[2] * h)
+    store(sums, at + 3 * LANES, load(sums, at + 3 * LANES) + a[3] * g + b[3] * h)
+    store(sums, at + 4 * LANES, load(sums, at + 4 * LANES) + a[4] * g + b[4] * h)
+
+
+@njit(**INLINE)
+def add_five_plain(sums, at, a, g):
+    """sums[k] += a[k] g for the five shapes."""
+    store(sums, at, load(sums, at) + a[0] * g)
+    store(sums, at + LANES, load(sums, at + LANES) + a[1] * g)
+    store(sums, at + 2 * LANES, load(sums, at + 2 * LANES) + a[2] * g)
+    store(sums, at + 3 * LANES, load(sums, at + 3 * LANES) + a[3] * g)
+    store(sums, at + 4 * LANES, load(sums, at + 4 * LANES) + a[4] * g)
+
+
+@njit(**INLINE)
+def weighted_five(total, weights, at, g):
+    """total[k] + weights[k] g for the five shapes."""
+    return (
+        total[0] + load(weights, at) * g,
+        total[1] + load(weights, at + LANES) * g,
+        total[2] + load(weights, at + 2 * LANES) * g,
+        total[3] + load(weights, at + 3 * LANES) * g,
+        total[4] + load(weights, at + 4 * LANES) * g,
+    )
+
+
+@njit(**INLINE)
+def five_zeros():
+    """Five zero vectors."""
+    zero = splat(0.0)
+    return zero, zero, zero, zero, zero
+
+
+@njit(**INLINE)
+def five_dot(a, b):
+    """a . b."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3] + a[4] * b[4]
+
+
+@njit(**INLINE)
+def bent(unit, diagonal, mixed):
+    """n.D n of a symmetric matrix D given by its diagonal and its elements yz, zx, xy."""
+    straight = (
+        unit[0] * unit[0] * diagonal[0]
+        + unit[1] * unit[1] * diagonal[1]
+        + unit[2] * unit[2] * diagonal[2]
+    )
+    crossed = (
+        unit[1] * unit[2] * mixed[0] + unit[2] * unit[0] * mixed[1] + unit[0] * unit[1] * mixed[2]
+    )
+    return straight + 2.0 * crossed
+
+
+@njit(**INLINE)
+def pair_geometry(unit, inverse, radial, wave, slope, other, other_slope):
+    """What multiplies the pair functions in divergences.
+
+    Along g': ``along``; along A': ``out``; along g at i and j: ``near``, ``far``. ``slope`` is
+    (trace, n.D n) of the Jacobian D of the direction ``wave``.
+    """
+    a, b = dot(unit, wave), dot(unit, other)
+    outward = dot(radial, unit)
+    zero = splat(0.0)
+    along = (splat(1.0), a, b, a, b)
+    out = (outward, dot(radial, wave), dot(radial, other), outward * a, outward * b)
+    wide = 2.0 * inverse
+    near = (wide, slope[0], zero, wide * a + slope[1], wide * b)
+    far = (-1.0 * wide, zero, other_slope[0], -1.0 * (wide * a), other_slope[1] - wide * b)
+    return along, out, near, far
+
+
+@njit(**INLINE)
+def works(unit, wave, other, force):
+    """Force along the five directions."""
+    along = dot(unit, force)
+    return (
+        along,
+        dot(wave, force),
+        dot(other, force),
+        along * dot(unit, wave),
+        along * dot(unit, other),
+    )
+
+
+@njit(**INLINE)
+def five_minus(a, b):
+    """a - b."""
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3], a[4] - b[4]

@@ -1,0 +1,326 @@
+"""Transport fields of particles around a sphere: values, divergences, Stein functions.
+
+All fields are combinations of functions on even grids of Gaussians,
+
+    one-body    v_i += f_k(s_i) T^m(x_i)                    m < 6
+    pairs       v_i += A_a(s_i) g_b(r_ij) W                 W = n, T_i, T_j, n (n.T_i), n (n.T_j)
+                v_j += A_a(s_i) g_b(r_ij) W
+
+with s = |x| - R the distance from the sphere's surface, n = (x_i - x_j)/r, T^m periodic vectors
+of the cube's symmetry and T either T^0 = (sin kx, sin ky, sin kz), k = 2 pi / box, or T^3. The
+order of the coefficients is one-body (k, m), then for each T pairs (a, b, where, W) with
+where = 0 for i, 1 for j. (W = n comes twice; the ridge of the fit shares it out.)
+"""
+
+import numpy as np
+from numba import njit
+
+from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
+from helmflow.kernels.periodic_vectors import (
+    DIRECTIONS,
+    ONE_BODY,
+    directions,
+    one_body_vectors,
+    waves,
+)
+from helmflow.kernels.simd import (
+    ENTRY,
+    INLINE,
+    INNER,
+    LANES,
+    any_lane,
+    load,
+    select,
+    splat,
+    sqrt,
+    store,
+)
+from helmflow.kernels.solvation import nearest_image
+from helmflow.kernels.solvation_basis import (
+    ENDS,
+    SHAPES,
+    add_five,
+    add_five_plain,
+    bent,
+    count_features,
+    count_pair_features,
+    first_gaussian,
+    five_dot,
+    five_minus,
+    five_zeros,
+    gaussians,
+    pair_geometry,
+    weighted_five,
+    works,
+)
+from helmflow.kernels.vectors import ATOM, accumulate, add, dot, fetch, put, scale, subtract
+
+# Numba's cache watches this file only: it must change with every file that it compiles in.
+SIMD_DIGEST = "aa444bfa854b"
+
+
+@njit(**INNER)
+def _surroundings(x, n, box, radius, s, radials):
+    """Distances from the surface and unit vectors of the nearest image of every particle."""
+    for i in range(n):
+        d = nearest_image(fetch(x, i * ATOM), box)
+        rho = sqrt(dot(d, d))
+        store(s, i * LANES, rho - radius)
+        put(radials, i * ATOM, scale(1.0 / rho, d))
+
+
+@njit(**INNER)
+def _one_body_stein(g, n, basis, s, radials, sines, cosines, f, df, out):
+    """Stein functions of the one-body fields: f' rho.T + f (div T - T.grad u)."""
+    wave_number = 2.0 * np.pi / basis.box
+    for i in range(n):
+        gaussians(load(s, i * LANES), basis.one_body, f, df)
+        sine, cosine = fetch(sines, i * ATOM), fetch(cosines, i * ATOM)
+        radial, force = fetch(radials, i * ATOM), fetch(g, i * ATOM)
+        vectors, divergences = one_body_vectors(sine, cosine, wave_number)
+        for k in range(basis.one_body.size):
+            value, slope = load(f, k * LANES), load(df, k * LANES)
+            for m in range(ONE_BODY):
+                at = (k * ONE_BODY + m) * LANES
+                v = vectors[m]
+                more = slope * dot(radial, v) + value * (divergences[m] - dot(v, force))
+                store(out, at, load(out, at) + more)
+
+
+@njit(**INNER)
+def _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums):
+    """Sums over the neighbours of one centre, for every pair function: near, far, out.
+
+    ``base`` is where the direction's values begin in ``vectors``, ``diagonals`` and ``mixed``.
+    """
+    clear(sums)
+    here, wave = fetch(x, i * ATOM), fetch(vectors, base + i * ATOM)
+    diagonal, off = fetch(diagonals, base + i * ATOM), fetch(mixed, base + i * ATOM)
+    trace = diagonal[0] + diagonal[1] + diagonal[2]
+    radial, force = fetch(radials, i * ATOM), fetch(g, i * ATOM)
+    grid = basis.pair
+    delta = grid.spacing / grid.width
+    shrink = np.exp(-delta * delta)
+    for j in range(n):
+        if j == i:
+            continue
+        d = nearest_image(subtract(here, fetch(x, j * ATOM)), basis.box)
+        r2 = dot(d, d)
+        inside = r2 < basis.reach * basis.reach
+        if not any_lane(inside):
+            continue
+        inverse = 1.0 / sqrt(r2)
+        unit = scale(inverse, d)
+        there = base + j * ATOM
+        other, turned = fetch(vectors, there), fetch(diagonals, there)
+        slope = (trace, bent(unit, diagonal, off))
+        other_slope = (
+            turned[0] + turned[1] + turned[2],
+            bent(unit, turned, fetch(mixed, there)),
+        )
+        along, out, near, far = pair_geometry(
+            unit, inverse, radial, wave, slope, other, other_slope
+        )
+        near = five_minus(near, works(unit, wave, other, force))
+        far = five_minus(far, works(unit, wave, other, fetch(g, j * ATOM)))
+        t, psi, ratio = first_gaussian(r2 * inverse, grid)
+        psi = select(inside, psi, 0.0)
+        for b in range(grid.size):
+            at = b * 3 * SHAPES * LANES
+            bend = (-1.0 / grid.width) * (t * psi)
+            add_five(sums, at, near, psi, along, bend)
+            add_five(sums, at + SHAPES * LANES, far, psi, along, -1.0 * bend)
+            add_five_plain(sums, at + ENDS * LANES, out, psi)
+            psi = psi * ratio
+            ratio = ratio * shrink
+            t = t - delta
+
+
+@njit(**INNER)
+def _add_windowed(basis, window, bend, sums, features, at):
+    """Adds one centre's sums times every window A_a to the features from ``at`` on."""
+    for a in range(basis.solute.size):
+        value, slope = load(window, a * LANES), load(bend, a * LANES)
+        for b in range(basis.pair.size):
+            row = b * 3 * SHAPES * LANES
+            for w in range(ENDS):
+                more = value * load(sums, row + w * LANES)
+                if w < SHAPES:
+                    more += slope * load(sums, row + (ENDS + w) * LANES)
+                store(features, at, load(features, at) + more)
+                at += LANES
+
+
+@njit(**ENTRY)
+def stein(rows, gradient, radii, basis, out):
+    """Fill out[k, b] with div v_k - v_k . grad u of every field v_k.
+
+    rows, gradient: (B, 3n) positions and gradients of the reduced potential; radii (B,). The mean
+    under exp(-u) is zero.
+    """
+    batch, size = rows.shape
+    n = size // 3
+    x, g, radials = aligned(size * LANES), aligned(size * LANES), aligned(size * LANES)
+    sines, cosines = aligned(size * LANES), aligned(size * LANES)
+    vectors, diagonals = aligned(DIRECTIONS * size * LANES), aligned(DIRECTIONS * size * LANES)
+    mixed = aligned(DIRECTIONS * size * LANES)
+    s, lengths, radius = aligned(n * LANES), np.empty(n), np.empty(LANES)
+    n_features = count_features(basis)
+    features = aligned(n_features * LANES)
+    f, df = aligned(basis.one_body.size * LANES), aligned(basis.one_body.size * LANES)
+    window, bend = aligned(basis.solute.size * LANES), aligned(basis.solute.size * LANES)
+    sums = aligned(basis.pair.size * 3 * SHAPES * LANES)
+    n_pair = count_pair_features(basis)
+    for first in range(0, batch, LANES):
+        count = min(LANES, batch - first)
+        pack(rows, first, count, x, lengths)
+        pack(gradient, first, count, g, lengths)
+        for lane in range(LANES):
+            radius[lane] = radii[first + min(lane, count - 1)]
+        _surroundings(x, n, basis.box, load(radius, 0), s, radials)
+        waves(x, n, basis.box, sines, cosines)
+        directions(n, basis.box, sines, cosines, vectors, diagonals, mixed)
+        clear(features)
+        _one_body_stein(g, n, basis, s, radials, sines, cosines, f, df, features)
+        for q in range(DIRECTIONS):
+            base, start = q * n * ATOM, basis.one_body.size * ONE_BODY + q * n_pair
+            for i in range(n):
+                _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums)
+                gaussians(load(s, i * LANES), basis.solute, window, bend)
+                _add_windowed(basis, window, bend, sums, features, start * LANES)
+        for lane in range(count):
+            for k in range(n_features):
+                out[k, first + lane] = features[k * LANES + lane]
+
+
+@njit(**INNER)
+def _one_body_field(v, n, basis, weights, s, radials, sines, cosines, f, df):
+    """Adds the one-body field to ``v``; returns its divergence."""
+    total = splat(0.0)
+    wave_number = 2.0 * np.pi / basis.box
+    for i in range(n):
+        gaussians(load(s, i * LANES), basis.one_body, f, df)
+        sine, cosine = fetch(sines, i * ATOM), fetch(cosines, i * ATOM)
+        radial = fetch(radials, i * ATOM)
+        vectors, divergences = one_body_vectors(sine, cosine, wave_number)
+        velocity = (splat(0.0), splat(0.0), splat(0.0))
+        for m in range(ONE_BODY):
+            value, slope = splat(0.0), splat(0.0)
+            for k in range(basis.one_body.size):
+                value += weights[k * ONE_BODY + m] * load(f, k * LANES)
+                slope += weights[k * ONE_BODY + m] * load(df, k * LANES)
+            velocity = add(velocity, scale(value, vectors[m]))
+            total += value * divergences[m] + slope * dot(radial, vectors[m])
+        put(v, i * ATOM, velocity)
+    return total
+
+
+@njit(**INNER)
+def _centre_weights(basis, weights, window, bend, h):
+    """Coefficients of the pair functions for one centre: near, far, and near with A'."""
+    for b in range(basis.pair.size):
+        for w in range(ENDS):
+            value, slope = splat(0.0), splat(0.0)
+            for a in range(basis.solute.size):
+                c = weights[(a * basis.pair.size + b) * ENDS + w]
+                value += c * load(window, a * LANES)
+                slope += c * load(bend, a * LANES)
+            store(h, (b * 3 * SHAPES + w) * LANES, value)
+            if w < SHAPES:
+                store(h, (b * 3 * SHAPES + ENDS + w) * LANES, slope)
+
+
+@njit(**INNER)
+def _pair_field(x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed):
+    """Adds one centre's pair field to ``v``; returns its divergence."""
+    here, wave = fetch(x, i * ATOM), fetch(vectors, base + i * ATOM)
+    diagonal, off = fetch(diagonals, base + i * ATOM), fetch(mixed, base + i * ATOM)
+    trace = diagonal[0] + diagonal[1] + diagonal[2]
+    radial, total = fetch(radials, i * ATOM), splat(0.0)
+    mine = (splat(0.0), splat(0.0), splat(0.0))
+    grid = basis.pair
+    delta = grid.spacing / grid.width
+    shrink = np.exp(-delta * delta)
+    for j in range(n):
+        if j == i:
+            continue
+        d = nearest_image(subtract(here, fetch(x, j * ATOM)), basis.box)
+        r2 = dot(d, d)
+        inside = r2 < basis.reach * basis.reach
+        if not any_lane(inside):
+            continue
+        inverse = 1.0 / sqrt(r2)
+        unit = scale(inverse, d)
+        there = base + j * ATOM
+        other, turned = fetch(vectors, there), fetch(diagonals, there)
+        slope = (trace, bent(unit, diagonal, off))
+        other_slope = (
+            turned[0] + turned[1] + turned[2],
+            bent(unit, turned, fetch(mixed, there)),
+        )
+        t, psi, ratio = first_gaussian(r2 * inverse, grid)
+        psi = select(inside, psi, 0.0)
+        at_i, at_j = five_zeros(), five_zeros()
+        bent_i, bent_j, windowed = five_zeros(), five_zeros(), five_zeros()
+        for b in range(grid.size):
+            at = b * 3 * SHAPES * LANES
+            bend = (-1.0 / grid.width) * (t * psi)
+            at_i = weighted_five(at_i, h, at, psi)
+            bent_i = weighted_five(bent_i, h, at, bend)
+            at_j = weighted_five(at_j, h, at + SHAPES * LANES, psi)
+            bent_j = weighted_five(bent_j, h, at + SHAPES * LANES, bend)
+            windowed = weighted_five(windowed, h, at + ENDS * LANES, psi)
+            psi = psi * ratio
+            ratio = ratio * shrink
+            t = t - delta
+        along, out, near, far = pair_geometry(
+            unit, inverse, radial, wave, slope, other, other_slope
+        )
+        total += five_dot(at_i, near) + five_dot(at_j, far) + five_dot(windowed, out)
+        total += five_dot(five_minus(bent_i, bent_j), along)
+        a, b_ = along[1], along[2]
+        mine = add(mine, _combine(at_i, unit, wave, other, a, b_))
+        accumulate(v, j * ATOM, _combine(at_j, unit, wave, other, a, b_))
+    accumulate(v, i * ATOM, mine)
+    return total
+
+
+@njit(**INLINE)
+def _combine(w, unit, wave, other, a, b):
+    """The vector sum of the five directions with weights w."""
+    along = w[0] + w[3] * a + w[4] * b
+    return add(scale(along, unit), add(scale(w[1], wave), scale(w[2], other)))
+
+
+@njit(**ENTRY)
+def field(rows, weights, radius, basis, velocity, divergence):
+    """Velocities (B, 3n) and divergences (B,) of the field with coefficients ``weights``."""
+    batch, size = rows.shape
+    n = size // 3
+    x, v, radials = aligned(size * LANES), aligned(size * LANES), aligned(size * LANES)
+    sines, cosines = aligned(size * LANES), aligned(size * LANES)
+    vectors, diagonals = aligned(DIRECTIONS * size * LANES), aligned(DIRECTIONS * size * LANES)
+    mixed = aligned(DIRECTIONS * size * LANES)
+    s, lengths = aligned(n * LANES), np.empty(n)
+    f, df = aligned(basis.one_body.size * LANES), aligned(basis.one_body.size * LANES)
+    window, bend = aligned(basis.solute.size * LANES), aligned(basis.solute.size * LANES)
+    h = aligned(basis.pair.size * 3 * SHAPES * LANES)
+    n_pair = count_pair_features(basis)
+    pair_weights = weights[basis.one_body.size * ONE_BODY :]
+    for first in range(0, batch, LANES):
+        count = min(LANES, batch - first)
+        pack(rows, first, count, x, lengths)
+        _surroundings(x, n, basis.box, splat(radius), s, radials)
+        waves(x, n, basis.box, sines, cosines)
+        directions(n, basis.box, sines, cosines, vectors, diagonals, mixed)
+        total = _one_body_field(v, n, basis, weights, s, radials, sines, cosines, f, df)
+        for q in range(DIRECTIONS):
+            base, own = q * n * ATOM, pair_weights[q * n_pair :]
+            for i in range(n):
+                gaussians(load(s, i * LANES), basis.solute, window, bend)
+                _centre_weights(basis, own, window, bend, h)
+                total += _pair_field(
+                    x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed
+                )
+        unpack(v, first, count, velocity)
+        spread(total, first, count, divergence)

@@ -1,0 +1,32 @@
+"""Fitted transport flows of small shipped systems, for several test files."""
+
+from functools import cache
+
+from helmflow.bijectors.transport import Transport
+from helmflow.fields.potential import HarmonicField
+from helmflow.recipes.base import build_base
+from helmflow.recipes.crystal import Crystal
+from helmflow.recipes.lattice import LatticeField
+from helmflow.recipes.transport import fit_coefficients, sample_path
+from helmflow.settings import FlowSettings, Settings
+from helmflow.system import load_system
+
+SETTINGS = Settings(method="flow", flow=FlowSettings(sweeps=8))
+
+
+@cache
+def problem_and_base(name):
+    system = load_system(name)
+    problem = (Crystal if system.kind == "crystal" else LatticeField)(system)
+    return problem, build_base(problem, SETTINGS)[0]
+
+
+@cache
+def fitted(name, n_steps=4):
+    """(problem, base, fields, transport)."""
+    problem, base = problem_and_base(name)
+    fields = problem.transport_fields(base)
+    harmonic = HarmonicField(base.dim)
+    path = sample_path(problem, base, [harmonic, *fields], SETTINGS, lambda done, total: None)
+    found = fit_coefficients(path.samples)
+    return problem, base, fields, Transport(base, fields, found.coefficients, n_steps=n_steps)
