@@ -1,0 +1,108 @@
+"""Fitting the potential of an implicit map to a target: a Monge-Ampere solver in effect.
+
+The map F runs from the target to a uniform base, ``q(y) = det dF(y) / volume``, and its potential
+is linear in the parameters, so everything is explicit: no sampling, no inverse, no learning rate.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from helmflow.bijectors.potential_map import PotentialMap
+from helmflow.bijectors.potentials import LinearPotential
+from helmflow.errors import InputError
+from helmflow.training.least_squares import (
+    LeastSquaresOutcome,
+    LeastSquaresPlan,
+    Residuals,
+    StepReport,
+    fit_variance,
+)
+
+UNIFORM_SHARE = 0.02
+"""Of the weights of the nodes; the rest follows the target."""
+
+
+@dataclass(frozen=True)
+class TemperingPlan:
+    """The target p is approached through p^h.
+
+    ``powers`` h increase to 1; ``steps`` are taken at each but the last, which follows
+    ``final``. Few powers drive a step against the boundary where the map folds.
+    """
+
+    powers: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    steps: int = 3
+    final: LeastSquaresPlan = field(default_factory=LeastSquaresPlan)
+
+    def __post_init__(self) -> None:
+        if not self.powers or self.powers[-1] != 1.0 or sorted(self.powers) != list(self.powers):
+            raise InputError("powers", "an increasing list that ends at 1", self.powers)
+
+
+class PotentialResiduals(Residuals):
+    """``log det dF - log p`` at nodes y (N, n) where ``log p`` is ``log_target`` (N,)."""
+
+    def __init__(self, bijector: PotentialMap, nodes: Tensor, log_target: Tensor) -> None:
+        if not isinstance(bijector.potential, LinearPotential):
+            raise InputError("potential", "one that is linear", type(bijector.potential).__name__)
+        self.bijector, self.nodes, self.log_target = bijector, nodes, log_target
+        self.features = bijector.potential.features(nodes)
+
+    def tempered(self, power: float) -> "PotentialResiduals":
+        """The same nodes with the target raised to a power."""
+        other = object.__new__(PotentialResiduals)
+        other.bijector, other.nodes, other.features = self.bijector, self.nodes, self.features
+        other.log_target = power * self.log_target
+        return other
+
+    def values(self, parameters: Tensor) -> Tensor | None:
+        """Residuals, or None if the map folds at a node."""
+        with torch.no_grad():
+            jet = self.bijector.tangent_jet(self.nodes, *self.features.jet(parameters))
+            log_det = self.bijector.log_det(*jet)
+        return log_det - self.log_target if bool(torch.isfinite(log_det).all()) else None
+
+    def jacobian(self, parameters: Tensor) -> Tensor:
+        """Derivatives of the log-determinant, closed but for its own two arguments."""
+        with torch.no_grad():
+            jet = self.bijector.tangent_jet(self.nodes, *self.features.jet(parameters))
+        v, hessian = (part.requires_grad_() for part in jet)
+        log_det = self.bijector.log_det(v, hessian).sum()
+        p, P = torch.autograd.grad(log_det, (v, hessian), allow_unused=True)
+        p = torch.zeros_like(v) if p is None else p
+        return self.features.pull_back(
+            *self.bijector.ambient(self.nodes, p, 0.5 * (P + P.mT)),
+        )
+
+
+def fit_potential(
+    bijector: PotentialMap,
+    nodes: Tensor,
+    weights: Tensor,
+    log_target: Tensor,
+    plan: TemperingPlan,
+    report: StepReport | None = None,
+) -> LeastSquaresOutcome:
+    """Fit the coefficients of a map's linear potential in place, by tempered least squares.
+
+    ``nodes`` (N, n) with quadrature ``weights`` (N,) on the manifold, ``log_target`` (N,) the
+    unnormalised log density there. Raises InputError for a log density that is not finite.
+    """
+    if not bool(torch.isfinite(log_target).all()):
+        raise InputError("log_target", "finite log densities at all nodes", "NaN or infinity")
+    residuals = PotentialResiduals(bijector, nodes, log_target)
+    parameters = residuals.bijector.potential.coefficients.detach().clone()
+    outcome = None
+    for power in plan.powers:
+        last = power == plan.powers[-1]
+        stage = plan.final if last else LeastSquaresPlan(max_steps=plan.steps)
+        density = (power * log_target - (power * log_target).max()).exp() * weights
+        omega = (1.0 - UNIFORM_SHARE) * density / density.sum()
+        omega = omega + UNIFORM_SHARE * weights / weights.sum()
+        outcome = fit_variance(residuals.tempered(power), parameters, omega, stage, report)
+        parameters = outcome.parameters
+    with torch.no_grad():
+        bijector.potential.coefficients.copy_(parameters)
+    return outcome

@@ -1,0 +1,106 @@
+"""Everything a training run needs to go on exactly where it stopped."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Generator, Tensor, nn
+
+from helmflow.errors import InputError
+from helmflow.training.averaging import WeightAverage
+from helmflow.training.checkpoint import load, save
+from helmflow.training.distributed import rank_and_ranks
+from helmflow.training.guard import Guard
+from helmflow.training.plan import TrainingPlan
+
+
+@final
+class TrainingState:
+    """Weights, optimiser, average, guard, generator and counters of one run."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        plan: TrainingPlan,
+        generator: Generator,
+        identity: Mapping[str, str],
+    ) -> None:
+        self.module, self.generator = module, generator
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise InputError("module", "parameters to train", "none")
+        self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, fused=True)
+        self.average = None if plan.ema_decay is None else WeightAverage(module, plan.ema_decay)
+        self.guard = Guard(plan.patience, plan.max_skipped)
+        share = -(-plan.batch // rank_and_ranks()[1])
+        self.micro_batch = min(plan.micro_batch or share, plan.batch)
+        self.step = 0
+        self._expected = {**identity, "plan": repr(plan)}
+
+    def update(self, learning_rate: float, clip_norm: float | None, norm: float) -> None:
+        """One step of Adam with the gradient in place, shortened to ``clip_norm``."""
+        if clip_norm is not None and norm > clip_norm:
+            for p in self.parameters:
+                p.grad.mul_(clip_norm / norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.module)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state; on rank 0 only."""
+        if rank_and_ranks()[0]:
+            return
+        parts = {
+            "module": self.module.state_dict(),
+            "guard": self.guard.tensors(),
+            "generator": {"state": self.generator.get_state()},
+            "average": self.average.tensors() if self.average is not None else {},
+        }
+        for k, entry in self.optimizer.state_dict()["state"].items():
+            parts[f"adam.{k}"] = entry
+        tensors = {
+            f"{part}/{name}": tensor
+            for part, entries in parts.items()
+            for name, tensor in entries.items()
+        }
+        counters = json.dumps({"step": self.step, "micro_batch": self.micro_batch})
+        save(path, tensors, {**self._expected, "counters": counters})
+
+    def restore(self, path: Path) -> None:
+        """Continue from a file written by ``save``.
+
+        Raises ``InputError`` for a file that is not whole, of another plan, identity or module.
+        """
+        tensors, header = load(path, self._expected)
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, entry = name.partition("/")
+            parts.setdefault(part, {})[entry] = tensor
+        self._restore_module(path, parts["module"])
+        adam = {
+            int(part.removeprefix("adam.")): entries
+            for part, entries in parts.items()
+            if part.startswith("adam.")
+        }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
+        if self.average is not None:
+            self.average.restore(parts["average"])
+        self.guard.restore(parts["guard"])
+        self.generator.set_state(parts["generator"]["state"])
+        counters = json.loads(header["counters"])
+        self.step, self.micro_batch = counters["step"], counters["micro_batch"]
+
+    def _restore_module(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        own = {name: t.shape for name, t in self.module.state_dict().items()}
+        found = {name: t.shape for name, t in tensors.items()}
+        if own != found:
+            differing = sorted(name for name in own | found if own.get(name) != found.get(name))
+            raise InputError(
+                "checkpoint", "weights of this flow", f"{path}, which differs in {differing[0]}"
+            )
+        self.module.load_state_dict(tensors)

@@ -1,0 +1,47 @@
+"""Keeping a potential map a diffeomorphism."""
+
+from typing import NamedTuple
+
+import torch
+
+from helmflow.bijectors.potential_map import PotentialMap
+from helmflow.errors import InputError
+from helmflow.shapes import Configs
+
+MARGIN = 0.1
+"""Least eigenvalue a weakened map is left with."""
+
+PART = 4096
+
+
+class LeastEigenvalue(NamedTuple):
+    """Of the Hessian of half the squared distance plus the potential, before and after."""
+
+    before: float
+    after: float
+
+
+def least_eigenvalue(bijector: PotentialMap, points: Configs) -> float:
+    """The least over points (batch, n); NaN becomes minus infinity."""
+    with torch.no_grad():
+        values = torch.cat([bijector.least_eigenvalue(part) for part in points.split(PART)])
+    return float(values.nan_to_num(nan=-float("inf")).min())
+
+
+def enforce_well_posedness(bijector: PotentialMap, points: Configs) -> LeastEigenvalue:
+    """Weaken the potential of a map that folds at one of the points, until it does not.
+
+    ``psi -> c psi`` with c < 1: every convex combination of psi and zero that stays clear of
+    folding is a map again, and c = 0 is the identity. A map that does not fold is left alone.
+    """
+    coefficients = getattr(bijector.potential, "coefficients", None)
+    if coefficients is None:
+        raise InputError("potential", "one that is linear", type(bijector.potential).__name__)
+    before = after = least_eigenvalue(bijector, points)
+    while after < (MARGIN if before <= 0.0 else 0.0):
+        # exact on the torus, where the eigenvalue is linear in the potential
+        factor = (1.0 - 1.001 * MARGIN) / (1.0 - after) if after > -1e6 else 0.5
+        with torch.no_grad():
+            coefficients.mul_(min(max(factor, 0.1), 0.95))
+        after = least_eigenvalue(bijector, points)
+    return LeastEigenvalue(before, after)
