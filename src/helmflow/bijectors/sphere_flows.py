@@ -1,0 +1,218 @@
+"""Flows of directions: recursive cylinders, Moebius maps, projective linear maps, rotations."""
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.elementwise import Elementwise
+from helmflow.bijectors.splines import RationalQuadraticSpline
+from helmflow.errors import InputError
+from helmflow.manifolds.sphere import normalised
+from helmflow.manifolds.torus import wrap
+from helmflow.nets.mlp import Mlp
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+
+
+@final
+class RecursiveSphere(Bijector):
+    """S^D as cylinders within cylinders: heights r_D, ..., r_2 in turn, then an angle.
+
+    ``x = (sqrt(1 - r^2) z, r)`` with z on S^(D-1). Every height is mapped by a spline of [-1, 1],
+    given the heights before it; the angle by a map of the circle, given all of them:
+
+        log det = sum_i log g_i' + log f' + sum_i (i/2 - 1) log[(1 - r_i'^2)/(1 - r_i^2)]
+
+    where the last term is evaluated without cancellation at the poles. The parameters of the
+    angle fade like sqrt(1 - r^2), as those of smooth functions do. Poles stay where they are:
+    put `SphereRotation` between such layers.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        circle: Elementwise,
+        hidden: Sequence[int],
+        *,
+        n_bins: int = 16,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if dim < 2:
+            raise InputError("dim", "2 or more", dim)
+        self.dim, self.circle = dim, circle
+        self.spline = RationalQuadraticSpline(n_bins, -1.0, 1.0, linear_tails=False)
+        generator = generator or stream(0, "sphere flow")
+        first = torch.zeros(self.spline.n_parameters, dtype=torch.float64)
+        self.first = nn.Parameter(first)
+        given = range(1, dim - 1)
+        self.heights = nn.ModuleList(
+            Mlp(k, hidden, self.spline.n_parameters, activation=nn.Tanh, generator=generator)
+            for k in given
+        )
+        self.angle = Mlp(
+            3 * (dim - 1), hidden, circle.n_parameters, activation=nn.Tanh, generator=generator
+        )
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """The mapped direction and the log-determinant on the sphere."""
+        heights, angle = _to_cylinders(x, self.dim)
+        found: list[Tensor] = []
+        total = torch.zeros_like(angle)
+        for k, r in enumerate(heights):
+            parameters = self._of_height(k, found, r)
+            new, log_slope = self.spline.forward(r, parameters)
+            total = total + log_slope
+            power = 0.5 * (self.dim - k) - 1.0
+            if power:
+                total = total + power * self.spline.log_end_ratio(r, parameters)
+            found.append(new)
+        new_angle, log_slope = self.circle.forward(angle, self._of_angle(found))
+        return _from_cylinders(found, new_angle), total + log_slope
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """The same backwards: all conditions are known."""
+        heights, angle = _to_cylinders(y, self.dim)
+        found: list[Tensor] = []
+        old_angle, total = self.circle.inverse(angle, self._of_angle(heights))
+        for k, r in enumerate(heights):
+            parameters = self._of_height(k, heights[:k], r)
+            old, log_slope = self.spline.inverse(r, parameters)
+            total = total + log_slope
+            power = 0.5 * (self.dim - k) - 1.0
+            if power:
+                total = total - power * self.spline.log_end_ratio(old, parameters)
+            found.append(old)
+        return _from_cylinders(found, old_angle), total
+
+    def _of_height(self, k: int, found: list[Tensor], like: Tensor) -> Tensor:
+        if k == 0:
+            return self.first.expand(*like.shape, -1)
+        return self.heights[k - 1](torch.stack(found, -1))
+
+    def _of_angle(self, heights: list[Tensor]) -> Tensor:
+        r = torch.stack(heights, -1)
+        fade = (1.0 - r.square()).clamp_min(1e-30).prod(-1, keepdim=True).sqrt()
+        seen = torch.cat((r, r.square(), 2.0 * r * r.square()), -1)
+        return fade * self.angle(seen)
+
+
+def _to_cylinders(x: Configs, dim: int) -> tuple[list[Tensor], Tensor]:
+    """Heights r_D, ..., r_2 (batch,) and the angle in [0, 2 pi)."""
+    require_event(x, torch.Size([dim + 1]))
+    squares = x.square().cumsum(-1)
+    heights = []
+    for i in range(dim, 1, -1):
+        # the length of the first i + 1 coordinates: no 1 - r^2 that cancels
+        length = squares[:, i].clamp_min(torch.finfo(x.dtype).tiny).sqrt()
+        heights.append((x[:, i] / length).clamp(-1.0, 1.0))
+    # atan2 has no derivative at its origin, which is the pole set
+    pole = squares[:, 1] == 0.0
+    angle = torch.atan2(torch.where(pole, 0.0, x[:, 1]), torch.where(pole, 1.0, x[:, 0]))
+    return heights, wrap(angle)
+
+
+def _from_cylinders(heights: list[Tensor], angle: Tensor) -> Configs:
+    radius = torch.ones_like(angle)
+    columns = []
+    for r in heights:
+        columns.append(radius * r)
+        radius = radius * ((1.0 - r) * (1.0 + r)).clamp_min(1e-300).sqrt()
+    columns += [radius * angle.sin(), radius * angle.cos()]
+    return normalised(torch.stack(columns[::-1], -1))
+
+
+@final
+class SphereRotation(Bijector):
+    """A learned rotation, the exponential of an antisymmetric matrix; no change of volume."""
+
+    def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        n = dim + 1
+        generator = generator or stream(0, "rotation")
+        angles = 1.5 * torch.randn(n, n, generator=generator, dtype=torch.float64)
+        self.angles = nn.Parameter(angles.triu(1) / math.sqrt(0.5 * n))
+
+    def matrix(self) -> Tensor:
+        """The rotation (n, n)."""
+        upper = self.angles.triu(1)
+        return torch.linalg.matrix_exp(upper - upper.T)
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """``R x`` and zeros."""
+        return x @ self.matrix().T, torch.zeros_like(x[:, 0])
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """``R' y`` and zeros."""
+        return y @ self.matrix(), torch.zeros_like(y[:, 0])
+
+
+@final
+class SphereMoebius(Bijector):
+    """``h_w(x) = (1 - |w|^2)/|x - w|^2 (x - w) - w`` with w inside the ball; inverse ``h_-w``.
+
+    ``log det = D log[(1 - |w|^2)/|x - w|^2]``. Pushes the uniform density to the spherical
+    Cauchy with its mode at -w/|w|. Source: S. Kato, P. McCullagh, arXiv:1510.07679.
+    """
+
+    def __init__(self, dim: int, centre: Tensor | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+        start = torch.zeros(dim + 1, dtype=torch.float64) if centre is None else centre
+        if start.shape != (dim + 1,) or not float(start.norm()) < 1.0:
+            raise InputError("centre", f"a point inside the unit ball of R^{dim + 1}", start)
+        # w = v/sqrt(1 + |v|^2) covers the ball
+        self.free = nn.Parameter(start / (1.0 - start.square().sum()).sqrt())
+
+    def centre(self) -> Tensor:
+        """w (D + 1,)."""
+        return self.free * (1.0 + self.free.square().sum()).rsqrt()
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """``h_w(x)`` and its log-determinant."""
+        return self._map(x, self.centre())
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """``h_-w(y)`` and its log-determinant."""
+        return self._map(y, -self.centre())
+
+    def _map(self, x: Configs, w: Tensor) -> tuple[Configs, Values]:
+        apart = x - w
+        ratio = (1.0 - w.square().sum()) / apart.square().sum(-1, keepdim=True)
+        return normalised(ratio * apart - w), self.dim * ratio[:, 0].log()
+
+
+@final
+class ProjectiveLinear(Bijector):
+    """``x -> L x/|L x|`` with det L = 1, ``log det = -(D + 1) log|L x|``: the same at x and -x.
+
+    For orientations as unit quaternions (S^3), where x and -x are the same rotation: it takes
+    antipodes to antipodes exactly. With a symmetric L of one special direction it is the double
+    Moebius map of J. Koehler et al., arXiv:2301.11355. L is triangular, starting at one.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.free = nn.Parameter(torch.zeros(dim + 1, dim + 1, dtype=torch.float64))
+
+    def matrix(self) -> Tensor:
+        """L (D + 1, D + 1)."""
+        diagonal = self.free.diagonal()
+        return self.free.tril(-1) + torch.diag((diagonal - diagonal.mean()).exp())
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """``L x/|L x|`` and its log-determinant."""
+        y = x @ self.matrix().T
+        length = y.norm(dim=-1, keepdim=True)
+        return y / length, -(self.dim + 1) * length[:, 0].log()
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """The same with the inverse of L."""
+        x = torch.linalg.solve_triangular(self.matrix(), y.T, upper=False).T
+        length = x.norm(dim=-1, keepdim=True)
+        return x / length, -(self.dim + 1) * length[:, 0].log()

@@ -1,0 +1,231 @@
+"""Flows of many angles: one after the other, half given half, and along a ring."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.circle_maps import MoebiusMixture, Rotation
+from helmflow.bijectors.elementwise import Composed, Elementwise
+from helmflow.errors import InputError
+from helmflow.manifolds.torus import wrap
+from helmflow.nets.mlp import Mlp
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+
+
+def circle_map(n_centres: int) -> Elementwise:
+    """A Moebius mixture followed by a rotation: the map of the circle used by default."""
+    return Composed([MoebiusMixture(n_centres), Rotation()])
+
+
+@final
+class TorusAutoregressive(Bijector):
+    """Angles in turn, each mapped given those before it.
+
+    ``y_k = f(x_k; net_k(cos y_j, sin y_j for j before k))`` in the given ``order``. With
+    ``relative`` angles are measured from their predecessor and nets see differences only,
+    ``y_k = y_(k-1) + f(x_k; net_k(cos, sin of y_j - y_(k-1)))``: a flow that turns with all its
+    angles, for energies that do so too. An excluded band around ``y_k = y_(k-1)`` winds around
+    the torus, and no continuous function of cosines and sines could follow it otherwise.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        elementwise: Elementwise,
+        hidden: Sequence[int],
+        *,
+        order: Sequence[int] | None = None,
+        relative: bool = False,
+        activation: type[nn.Module] = nn.Tanh,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim, self.elementwise, self.relative = dim, elementwise, relative
+        self.order = tuple(range(dim) if order is None else order)
+        if sorted(self.order) != list(range(dim)):
+            raise InputError("order", f"a permutation of 0 to {dim - 1}", self.order)
+        generator = generator or stream(0, "torus flow")
+        n_out = elementwise.n_parameters
+        # an invariant flow leaves its first angle uniform
+        self.first = nn.Parameter(
+            torch.zeros(n_out, dtype=torch.float64), requires_grad=not relative
+        )
+        given = [2 * (k - 1 if relative else k) for k in range(1, dim)]
+        self.nets = nn.ModuleList(
+            Mlp(n_in, hidden, n_out, activation=activation, generator=generator)
+            if n_in
+            else _Constant(n_out)
+            for n_in in given
+        )
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """All angles in order, and the sum of their log slopes."""
+        require_event(x, torch.Size([self.dim]))
+        done: list[Tensor] = []
+        total = torch.zeros_like(x[:, 0])
+        for k, place in enumerate(self.order):
+            y, log_slope = self.elementwise.forward(x[:, place], self._conditions(k, done, x))
+            done.append(wrap(y + done[-1]) if self.relative and done else y)
+            total = total + log_slope
+        return self._in_place(done), total
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """The same with every angle's predecessors known."""
+        require_event(y, torch.Size([self.dim]))
+        known = [y[:, place] for place in self.order]
+        found: list[Tensor] = []
+        total = torch.zeros_like(y[:, 0])
+        for k in range(self.dim):
+            own = wrap(known[k] - known[k - 1]) if self.relative and k else known[k]
+            parameters = self._conditions(k, known[:k], y)
+            x, log_slope = self.elementwise.inverse(own, parameters)
+            found.append(x)
+            total = total + log_slope
+        return self._in_place(found), total
+
+    def _conditions(self, k: int, done: list[Tensor], like: Tensor) -> Tensor:
+        if k == 0:
+            return self.first.expand(len(like), -1)
+        seen = torch.stack(done, -1)
+        if self.relative:
+            seen = seen[:, :-1] - seen[:, -1:]
+        return self.nets[k - 1](torch.cat((seen.cos(), seen.sin()), -1))
+
+    def _in_place(self, columns: list[Tensor]) -> Tensor:
+        ordered = sorted(zip(self.order, columns, strict=True), key=lambda pair: pair[0])
+        return torch.stack([column for _, column in ordered], -1)
+
+
+@final
+class TorusCoupling(Bijector):
+    """Some angles mapped given the others: ``y_a = f(x_a; net(cos x_b, sin x_b))``, ``y_b = x_b``.
+
+    ``moved`` (D,) tells which; both directions cost one pass.
+    """
+
+    def __init__(
+        self,
+        moved: Sequence[bool],
+        elementwise: Elementwise,
+        hidden: Sequence[int],
+        *,
+        activation: type[nn.Module] = nn.SiLU,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if all(moved) or not any(moved):
+            raise InputError("moved", "some angles moved and some not", list(moved))
+        self.elementwise = elementwise
+        self.dim = len(moved)
+        moving = torch.tensor(moved)
+        self.register_buffer("moving", moving.nonzero()[:, 0])
+        self.register_buffer("resting", (~moving).nonzero()[:, 0])
+        self.net = Mlp(
+            2 * len(self.resting),
+            hidden,
+            len(self.moving) * elementwise.n_parameters,
+            activation=activation,
+            generator=generator,
+        )
+
+    moving: Tensor
+    resting: Tensor
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """The moved angles mapped, and the sum of their log slopes."""
+        y, log_slope = self.elementwise.forward(x[:, self.moving], self._conditions(x))
+        return x.index_copy(1, self.moving, y), log_slope.sum(1)
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """The moved angles mapped back."""
+        x, log_slope = self.elementwise.inverse(y[:, self.moving], self._conditions(y))
+        return y.index_copy(1, self.moving, x), log_slope.sum(1)
+
+    def _conditions(self, x: Configs) -> Tensor:
+        require_event(x, torch.Size([self.dim]))
+        seen = x[:, self.resting]
+        parameters = self.net(torch.cat((seen.cos(), seen.sin()), -1))
+        return parameters.unflatten(-1, (len(self.moving), self.elementwise.n_parameters))
+
+
+@final
+class RingTree(Bijector):
+    """A ring of 2^L angles, refined level by level from its first angle.
+
+    Angle 0 is uniform. Then the angle half-way between two known neighbours l and r follows,
+    ``y_m = y_l + f(x_m; net(cos, sin of y_r - y_l))``, with one net per level, until all are
+    known. Exact in form for any energy of neighbours on a ring that turns with all angles:
+    integrating out every second angle leaves such a ring.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        elementwise: Elementwise,
+        hidden: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if n < 2 or n & (n - 1):
+            raise InputError("n", "a power of two", n)
+        self.n, self.elementwise = n, elementwise
+        generator = generator or stream(0, "ring tree")
+        n_out = elementwise.n_parameters
+        self.nets = nn.ModuleList(
+            _Constant(n_out)
+            if level == 0
+            else Mlp(2, hidden, n_out, activation=nn.Tanh, zero_last=False, generator=generator)
+            for level in range(n.bit_length() - 1)
+        )
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """All angles, level by level, and the sum of their log slopes."""
+        require_event(x, torch.Size([self.n]))
+        known, total = x[:, :1], torch.zeros_like(x[:, 0])
+        for level, net in enumerate(self.nets):
+            own = x[:, self._places(level)]
+            y, log_slope = self.elementwise.forward(own, self._conditions(net, known))
+            new = wrap(known + y)
+            known = torch.stack((known, new), -1).flatten(1)
+            total = total + log_slope.sum(1)
+        return known, total
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """Every level at once from known neighbours."""
+        require_event(y, torch.Size([self.n]))
+        x, total = y, torch.zeros_like(y[:, 0])
+        for level, net in enumerate(self.nets):
+            known = y[:, :: self.n >> level]
+            places = self._places(level)
+            own, log_slope = self.elementwise.inverse(
+                wrap(y[:, places] - known), self._conditions(net, known)
+            )
+            x = x.index_copy(1, torch.tensor(places), own)
+            total = total + log_slope.sum(1)
+        return x, total
+
+    def _places(self, level: int) -> list[int]:
+        spacing = self.n >> level
+        return list(range(spacing // 2, self.n, spacing))
+
+    def _conditions(self, net: nn.Module, known: Tensor) -> Tensor:
+        difference = known.roll(-1, 1) - known
+        return net(torch.stack((difference.cos(), difference.sin()), -1))
+
+
+@final
+class _Constant(nn.Module):
+    """Parameters that depend on nothing."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(n, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same for every row of x (..., anything)."""
+        return self.value.expand(*x.shape[:-1], -1)

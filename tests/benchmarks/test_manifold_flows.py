@@ -1,0 +1,402 @@
+"""Flows on tori and spheres against published divergences: `pytest -m benchmark -s` prints rows.
+
+Every row is one target and one family: parameters, processor seconds of the fit (one thread,
+float64), KL(q || p) and effective sample size. On T^2, S^2 and S^3 both are integrals over a grid
+that is finer than, and different from, the nodes of the fit; on the ring of 16 rotors they are
+means of ``w - 1 - ln w`` over 131072 samples with the exact ln Z. Published: 3e-3 and 99.3 % on
+the four modes of S^2 (doi:10.48550/arXiv.2106.10272), 5e-2 for Moebius-spline flows
+(doi:10.48550/arXiv.2002.02428).
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+
+from helmflow.bijectors.base import Chain, Inverse
+from helmflow.bijectors.explicit_potentials import (
+    PolynomialPotential,
+    RadialSumPotential,
+    SoftMinPotential,
+)
+from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
+from helmflow.bijectors.potentials import FourierPotential, RadialPotential
+from helmflow.bijectors.radial_centres import spread_points
+from helmflow.bijectors.sphere_flows import RecursiveSphere, SphereRotation
+from helmflow.bijectors.splines import CircularSpline
+from helmflow.bijectors.torus_flows import (
+    RingTree,
+    TorusAutoregressive,
+    TorusCoupling,
+    circle_map,
+)
+from helmflow.densities.flow import Flow
+from helmflow.densities.uniform import Uniform
+from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.torus import Torus
+from helmflow.objectives import reverse_kl
+from helmflow.streams import stream
+from helmflow.system import load_system
+from helmflow.training.flow_fit import natural_gradient, refine_flow
+from helmflow.training.least_squares import LeastSquaresPlan
+from helmflow.training.plan import TrainingPlan
+from helmflow.training.potential_fit import TemperingPlan, fit_potential
+from helmflow.training.stochastic import train
+
+pytestmark = pytest.mark.benchmark
+S2, T2 = Sphere(2), Torus(2)
+FINE = {"S2": (S2, 200), "T2": (T2, 256), "S3": (Sphere(3), 40)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one fit reached."""
+
+    name: str
+    parameters: int
+    seconds: float
+    kl: float
+    ess: float
+
+
+def show(row, demanded):
+    print(
+        f"\n{row.name:<62}{row.parameters:>6}{row.seconds:>8.1f} s   KL {row.kl:.2e}"
+        f"   ESS {100 * row.ess:.6f} %   demanded {demanded}"
+    )
+
+
+def on_grid(flow, system):
+    """KL and ESS over the base: the mean of ``w - 1 - ln w`` has no cancellation."""
+    manifold, n = FINE[repr(system.manifold)]
+    z, weights = manifold.quadrature(n)
+    log_w = []
+    for part in z.split(16_384):
+        with torch.no_grad():
+            x, log_det = flow.bijector.forward(part)
+            log_w.append(-system.reduced_potential(x) + log_det + manifold.log_volume)
+    log_w = torch.cat(log_w) - system.references[0].value
+    weights = weights / weights.sum()
+    assert abs(float(weights @ log_w.exp()) - 1.0) < 1e-4
+    return float(weights @ (log_w.expm1() - log_w)), 1.0 / float(weights @ (2.0 * log_w).exp())
+
+
+def on_target_grid(bijector, system):
+    """The same on target nodes, for maps whose inverse is the explicit direction."""
+    manifold, n = FINE[repr(system.manifold)]
+    x, weights = manifold.quadrature(n)
+    with torch.no_grad():
+        log_det = torch.cat([bijector.forward(part)[1] for part in x.split(16_384)])
+    log_q = log_det - manifold.log_volume
+    assert torch.isfinite(log_q).all()
+    q = weights * log_q.exp()
+    assert abs(float(q.sum()) - 1.0) < 1e-9
+    log_w = -system.reduced_potential(x) - system.references[0].value - log_q
+    return float(q @ (log_w.expm1() - log_w)), 1.0 / float(q @ (2.0 * log_w).exp())
+
+
+def implicit(name, potential, n_nodes, rotation=None, max_steps=60):
+    """Fit an implicit potential map and measure it."""
+    system = load_system(name)
+    manifold = system.manifold
+    kind = TorusPotentialMap if isinstance(manifold, Torus) else SpherePotentialMap
+    bijector = kind(potential, manifold.dim)
+    nodes, weights = manifold.quadrature(n_nodes)
+    if rotation is not None:
+        nodes = nodes @ rotation
+    clock = time.process_time()
+    plan = TemperingPlan(final=LeastSquaresPlan(max_steps=max_steps))
+    fit_potential(bijector, nodes, weights, -system.reduced_potential(nodes), plan)
+    seconds = time.process_time() - clock
+    kl, ess = on_target_grid(bijector, system)
+    n = len(potential.coefficients)
+    return Row(f"{name}: implicit potential", n, seconds, kl, ess), bijector
+
+
+def trained(name, bijector, steps, refine, seed=0, label="", rate=1e-2):
+    """Adam on the reverse divergence, then what ``refine`` does; measured on the grid."""
+    system = load_system(name)
+    flow = Flow(Uniform(system.manifold), bijector)
+    u = system.reduced_potential
+    clock = time.process_time()
+    plan = TrainingPlan(steps, 512, rate, clip_norm=5.0)
+    train(flow, lambda n, g: reverse_kl(flow, u, n, g), plan, stream(seed, "training"))
+    refine(flow, u)
+    seconds = time.process_time() - clock
+    parameters = sum(p.numel() for p in bijector.parameters() if p.requires_grad)
+    return Row(f"{name}: {label}, seed {seed}", parameters, seconds, *measure(flow, system))
+
+
+def measure(flow, system):
+    if repr(system.manifold) in FINE:
+        return on_grid(flow, system)
+    log_w, generator = [], stream(7, "measure")
+    for _ in range(16):
+        with torch.no_grad():
+            x, log_q = flow.sample_and_log_prob(8192, generator)
+        log_w.append(-system.reduced_potential(x) - log_q - system.references[0].value)
+    log_w = torch.cat(log_w)
+    return float((log_w.expm1() - log_w).mean()), 1.0 / float((2.0 * log_w).exp().mean())
+
+
+def sphere_points(step, n=1024):
+    turn = torch.randn(3, 3, generator=stream(step, "turn"), dtype=torch.float64)
+    return spread_points(S2, n, stream(0, "unused")) @ torch.linalg.qr(turn)[0]
+
+
+def torus_points(dim, seed=1, n=1024):
+    engine = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
+    return lambda _: 2.0 * math.pi * engine.draw(n, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("size", [(50, 3.0, 16), (100, 4.0, 16), (200, 6.0, 20), (400, 10.0, 40)])
+def test_four_modes_implicit_potential_by_size(size):
+    """Accuracy is spectral in the number of centres."""
+    n, sharpness, nodes = size
+    potential = RadialPotential(spread_points(S2, n, stream(0, "c")), sharpness)
+    row, _ = implicit("sphere/four_modes", potential, nodes)
+    show(row, {50: "3e-3", 100: "2e-4", 200: "1e-5", 400: "1e-7"}[n])
+    assert row.kl < {50: 3e-3, 100: 2e-4, 200: 1e-5, 400: 1e-7}[n]
+    assert row.seconds < 60.0
+
+
+def test_four_modes_implicit_potential():
+    potential = RadialPotential(spread_points(S2, 600, stream(0, "c")), 13.0)
+    row, bijector = implicit("sphere/four_modes", potential, 44)
+    show(row, "1e-7, 99.9999 %, 60 s")
+    assert row.kl <= 1e-7
+    assert row.ess >= 0.999999
+    assert row.seconds <= 60.0
+    x = S2.uniform(2000, stream(1, "x"))
+    with torch.no_grad():
+        y, log_det = Inverse(bijector).forward(x)
+        again, log_back = bijector.forward(y)
+    assert S2.distance(again, x).max() < 1e-12
+    assert (log_det + log_back).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("name", ["sphere/four_modes", "sphere/watson_s2", "sphere/vmf_s2"])
+def test_implicit_potentials_are_stable_on_spheres(name, seed):
+    """Centres and nodes turned at random: none diverges, all end alike."""
+    turn = torch.randn(3, 3, generator=stream(seed, "turn"), dtype=torch.float64)
+    rotation = torch.linalg.qr(turn)[0]
+    centres = spread_points(S2, 200, stream(0, "c")) @ rotation.T
+    row, _ = implicit(name, RadialPotential(centres, 6.0), 20, rotation)
+    assert row.kl < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("name", ["unimodal", "multimodal", "correlated"])
+def test_implicit_potentials_are_stable_on_tori(name, seed):
+    """From random starting coefficients."""
+    potential = FourierPotential(2, 6)
+    draw = torch.randn(potential.coefficients.shape, generator=stream(seed, "a"))
+    potential.coefficients.data = 0.003 * draw.double()
+    row, _ = implicit(f"torus/{name}", potential, 24)
+    assert row.kl < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "radius", "nodes", "limit"),
+    [
+        ("torus/unimodal", 10, 32, 1e-9),
+        ("torus/multimodal", 10, 32, 1e-9),
+        ("torus/correlated", 10, 32, 1e-9),
+        ("torus/multimodal_sharp5", 16, 48, 1e-8),
+    ],
+)
+def test_torus_implicit_potential(name, radius, nodes, limit):
+    row, _ = implicit(name, FourierPotential(2, radius), nodes)
+    show(row, f"{limit:.0e}")
+    assert row.kl <= limit
+
+
+def test_four_modes_on_the_three_sphere():
+    centres = spread_points(Sphere(3), 700, stream(0, "c"))
+    row, _ = implicit("sphere/four_modes_s3", RadialPotential(centres, 8.0), 16, max_steps=30)
+    show(row, "2e-5")
+    assert row.kl <= 2e-5
+
+
+def test_four_modes_recursive_moebius_spline():
+    g = stream(0, "flow")
+    layers = []
+    for _ in range(2):
+        layers += [SphereRotation(2, g), RecursiveSphere(2, circle_map(8), [24], generator=g)]
+
+    def refine(flow, u):
+        natural_gradient(flow, u, sphere_points, 60, damping=(1e-1, 1e-4))
+
+    row = trained("sphere/four_modes", Chain(layers), 300, refine, label="Moebius-spline x 2")
+    show(row, "3e-3, 300 s")
+    assert row.kl <= 3e-3
+    assert row.seconds <= 300.0
+
+
+def test_four_modes_soft_min():
+    g = stream(0, "flow")
+    layers = []
+    for _ in range(3):
+        points = spread_points(S2, 48, g) @ SphereRotation(2, g).matrix().detach()
+        heights = 0.01 * torch.rand(48, generator=g, dtype=torch.float64)
+        layers.append(SpherePotentialMap(SoftMinPotential(points, heights), 2))
+
+    def refine(flow, u):
+        points = partial(sphere_points, n=2048)
+        natural_gradient(flow, u, points, 120, damping=(1e-1, 1e-4))
+
+    row = trained(
+        "sphere/four_modes", Chain(layers), 600, refine, label="soft-min 3 x 48", rate=5e-3
+    )
+    show(row, "2e-3, 300 s")
+    assert row.kl <= 2e-3
+    assert row.seconds <= 300.0
+
+
+@pytest.mark.parametrize("family", ["radial sum 6 x 5", "polynomial"])
+def test_families_that_do_badly(family):
+    """They have their rows too: published 0.19 and 0.50."""
+    g = stream(0, "flow")
+    if family == "polynomial":
+        layers = [SpherePotentialMap(PolynomialPotential(2), 2)]
+    else:
+        layers = [SpherePotentialMap(RadialSumPotential(S2.uniform(5, g)), 2) for _ in range(6)]
+
+    def refine(flow, u):
+        natural_gradient(flow, u, sphere_points, 20)
+
+    row = trained("sphere/four_modes", Chain(layers), 400, refine, label=family)
+    show(row, "none")
+    assert row.kl < 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "centres", "hidden", "limit"),
+    [("torus/multimodal", 5, 12, 1e-8), ("torus/multimodal_sharp5", 8, 16, 1e-3)],
+)
+def test_torus_autoregressive(name, centres, hidden, limit):
+    g = stream(0, "net")
+    layers = [
+        TorusAutoregressive(2, circle_map(centres), [hidden], order=order, generator=g)
+        for order in ([0, 1], [1, 0])
+    ]
+
+    def refine(flow, u):
+        natural_gradient(flow, u, torus_points(2), 20, damping=(1e-1, 1e-4))
+        z = T2.quadrature(48)[0] + 0.37 * 2.0 * math.pi / 48
+        refine_flow(flow, u, z, LeastSquaresPlan(80, tolerance=1e-2, patience=8))
+
+    row = trained(name, Chain(layers), 300, refine, label="autoregressive x 2")
+    show(row, f"{limit:.0e}")
+    assert row.kl <= limit
+
+
+def test_ring_of_rotors_generic():
+    flow = TorusAutoregressive(16, circle_map(4), [16], relative=True, generator=stream(0, "net"))
+
+    def refine(flow, u):
+        natural_gradient(flow, u, torus_points(16), 80, damping=(1e-1, 3e-4))
+
+    row = trained("torus/xy_ring_16", flow, 200, refine, label="autoregressive, relative")
+    show(row, "5e-4")
+    assert row.kl <= 5e-4
+
+
+def test_ring_of_rotors_tree():
+    tree = RingTree(16, circle_map(6), [16], generator=stream(0, "net"))
+
+    def refine(flow, u):
+        z = torus_points(16, n=4096)(0)
+        refine_flow(flow, u, z, LeastSquaresPlan(100, tolerance=1e-2, patience=8))
+
+    row = trained("torus/xy_ring_16", tree, 300, refine, label="tree of relative angles")
+    show(row, "1e-7")
+    assert row.kl <= 1e-7
+
+
+@pytest.mark.parametrize("radius", [2, 3, 4, 5])
+def test_where_a_fixed_basis_stops(radius):
+    """The same ring in three dimensions: the basis grows with the cube of its radius."""
+    from helmflow.energies.torus import XYRing
+
+    potential = FourierPotential(3, radius)
+    bijector = TorusPotentialMap(potential, 3)
+    nodes, weights = bijector.manifold.quadrature(2 * radius + 4)
+    energy = XYRing(3, 1.0)
+    clock = time.process_time()
+    plan = TemperingPlan(final=LeastSquaresPlan(20))
+    fit_potential(bijector, nodes, weights, -energy(nodes), plan)
+    seconds = time.process_time() - clock
+    fine, w = bijector.manifold.quadrature(31)
+    with torch.no_grad():
+        log_q = torch.cat([bijector.forward(part)[1] for part in fine.split(16_384)])
+    log_q = log_q - bijector.manifold.log_volume
+    log_w = -energy(fine) - 6.3872063687718 - log_q
+    q = w * log_q.exp()
+    kl, ess = float(q @ (log_w.expm1() - log_w)), 1.0 / float(q @ (2.0 * log_w).exp())
+    row = Row(f"XY ring of 3, radius {radius}", len(potential.coefficients), seconds, kl, ess)
+    show(row, "falls with radius")
+    assert kl < {2: 0.2, 3: 0.02, 4: 1e-2, 5: 1e-3}[radius]
+
+
+def test_throughput_of_torus_couplings():
+    """Density forward and backward, 32 angles, batch 1024, four couplings, equal parameters."""
+    normflows = pytest.importorskip("normflows")
+    zuko = pytest.importorskip("zuko")
+    torch.set_default_dtype(torch.float64)
+    try:
+        flows = _three_coupling_flows(normflows, zuko)
+        best = dict.fromkeys(flows, math.inf)
+        for _ in range(10):
+            for name, (module, log_prob) in flows.items():
+                clock = time.process_time()
+                for _ in range(3):
+                    module.zero_grad()
+                    (-log_prob().mean()).backward()
+                best[name] = min(best[name], (time.process_time() - clock) / 3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, (module, _) in flows.items():
+        n = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        ratio = best[name] / best["helmflow"]
+        print(f"\n{name:<12}{n:>8} parameters  {1e3 * best[name]:7.1f} ms  {ratio:.2f} times")
+    assert best["zuko"] >= 2.0 * best["helmflow"]
+    assert best["normflows"] >= 2.0 * best["helmflow"]
+
+
+def _three_coupling_flows(normflows, zuko):
+    dim, batch, layers = 32, 1024, 4
+    x = Torus(dim).uniform(batch, stream(0, "x"))
+    masks = [[(k + layer) % 2 == 0 for k in range(dim)] for layer in range(layers)]
+    relu = torch.nn.ReLU
+    own = [TorusCoupling(m, CircularSpline(8), [72, 72], activation=relu) for m in masks]
+    ours = Flow(Uniform(Torus(dim)), Chain(own))
+    theirs = zuko.flows.NCSF(dim, transforms=layers, passes=2, hidden_features=(42, 42), bins=8)
+    base = normflows.distributions.UniformGaussian(
+        dim, list(range(dim)), scale=torch.full((dim,), math.pi)
+    )
+    coupling = normflows.flows.CircularCoupledRationalQuadraticSpline
+    others = normflows.NormalizingFlow(
+        base,
+        [
+            coupling(
+                dim,
+                1,
+                64,
+                list(range(dim)),
+                num_bins=8,
+                tail_bound=math.pi,
+                reverse_mask=bool(layer % 2),
+            )
+            for layer in range(layers)
+        ],
+    )
+    return {
+        "helmflow": (ours, lambda: ours.log_prob(x)),
+        "zuko": (theirs, lambda: theirs().log_prob(x - math.pi)),
+        "normflows": (others, lambda: others.log_prob(x - math.pi)),
+    }

@@ -1,0 +1,135 @@
+"""Targets on tori and spheres: published log densities, symmetry, exact normalisers, mistakes."""
+
+import math
+
+import pytest
+import torch
+
+from helmflow.energies.rugged import SinesAndCosines
+from helmflow.energies.sphere import SphereMixture, Watson
+from helmflow.energies.torus import (
+    Checkerboard,
+    PlanarArm,
+    TorusCosines,
+    TorusMixture,
+    XYRing,
+)
+from helmflow.errors import InputError
+from helmflow.streams import stream
+from helmflow.system import load_system, shipped_systems
+
+LOG_P = {
+    "torus/unimodal": (
+        [[0.0, 0.0], [1.0, 2.0], [3.0, 5.0]],
+        [-3.70694736254898, -5.8302301819491, -3.19313803939371],
+    ),
+    "torus/multimodal": (
+        [[0.0, 0.0], [1.0, 2.0], [3.0, 5.0]],
+        [-4.00892313363183, -3.45209666154219, -4.05295808854719],
+    ),
+    "torus/correlated": (
+        [[0.0, 0.0], [1.0, 2.0], [3.0, 5.0]],
+        [-4.27254137146564, -3.42279640946534, -2.93647112001728],
+    ),
+    "sphere/four_modes": (
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+        [-2.37663344460811, -7.49909945252828, -3.24750963852792],
+    ),
+    "sphere/four_modes_s3": (
+        [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]],
+        [-2.39623920167912, -4.71820294403506, -7.63898263414502],
+    ),
+}
+DENSITIES = [s.name for s in shipped_systems() if s.name.split("/")[0] in ("torus", "sphere")]
+
+
+@pytest.mark.parametrize("name", LOG_P)
+def test_published_log_densities(name):
+    """Trap: two conventions of the four modes are in circulation; these numbers tell which."""
+    system = load_system(name)
+    points, expected = LOG_P[name]
+    x = torch.tensor(points, dtype=torch.float64)
+    found = -system.reduced_potential(x) - system.references[0].value
+    assert (found - torch.tensor(expected, dtype=torch.float64)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_exact_normalisers_against_plain_sampling(name):
+    system = load_system(name)
+    n = 100_000
+    x = system.manifold.uniform(n, stream(0, name))
+    weight = (-system.reduced_potential(x) - system.references[0].value).exp()
+    weight = weight * math.exp(system.manifold.log_volume)
+    z = (weight.mean() - 1.0) / (weight.std() / math.sqrt(n))
+    assert abs(z) < 5.0
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [(n, 200) for n in DENSITIES if "T2" in repr(load_system(n).manifold)]
+    + [(n, 40) for n in DENSITIES if n.startswith("sphere")],
+)
+def test_exact_normalisers_against_quadrature(name, size):
+    if "checkerboard" in name:
+        pytest.skip("not smooth")
+    system = load_system(name)
+    nodes, weights = system.manifold.quadrature(size)
+    log_z = torch.logsumexp(weights.log() - system.reduced_potential(nodes), 0)
+    assert abs(float(log_z) - system.references[0].value) < 1e-10
+
+
+def test_sharpening_is_a_power_of_the_density():
+    plain, sharp = (load_system(f"torus/unimodal{s}") for s in ("", "_sharp5"))
+    x = plain.manifold.uniform(10, stream(1, "x"))
+    assert torch.allclose(5.0 * plain.reduced_potential(x), sharp.reduced_potential(x))
+
+
+def test_symmetries():
+    x = torch.rand(20, 6, generator=stream(2, "x"), dtype=torch.float64) * 6.0
+    ring = XYRing(6, 1.3)
+    assert torch.allclose(ring(x), ring(x + 0.7))
+    assert torch.allclose(ring(x), ring(x.roll(1, 1)))
+    arm = PlanarArm([0.3] * 6, [[0.5, 0.1]], 0.2)
+    assert torch.allclose(arm(x), arm(x + 2.0 * math.pi))
+    watson = Watson([0.0, 0.6, 0.8], 5.0)
+    y = x[:, :3] / x[:, :3].norm(dim=1, keepdim=True)
+    assert torch.equal(watson(y), watson(-y))
+    board = Checkerboard(4, 3.0)
+    assert set(board(x[:, :2]).tolist()) == {0.0, 3.0}
+
+
+def test_transfer_matrix_of_the_rugged_chain():
+    energy = SinesAndCosines(3, 2.0, [2, 3])
+    steps = torch.arange(64, dtype=torch.float64) * (2.0 * math.pi / 64)
+    grid = torch.cartesian_prod(steps, steps, steps)
+    log_z = torch.logsumexp(-1.5 * energy(grid), 0) + 3 * math.log(2.0 * math.pi / 64)
+    assert energy.log_partition_function(1.5) == pytest.approx(float(log_z), abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: SphereMixture([[0.0, 0.0, 1.1]], 3.0), "potential.centres"),
+        (lambda: SphereMixture([[0.0, 0.0, 1.0]] * 2, 3.0), "potential.centres"),
+        (lambda: SphereMixture([[0.0, 0.0, 1.0]], -3.0), "potential.concentration"),
+        (lambda: SphereMixture([], 3.0), "potential.centres"),
+        (lambda: TorusMixture([[0.0, 0.0], [2 * math.pi, 0.0]]), "potential.centres"),
+        (lambda: TorusMixture([[0.0, math.nan]]), "potential.centres"),
+        (lambda: TorusMixture([[0.0, 1.0]], weights=[0.0]), "potential.weights"),
+        (lambda: TorusCosines([[1, 0]], [1.0, 2.0], [0.0]), "potential.amplitudes"),
+        (lambda: TorusCosines([[1], [1, 0]], [1.0, 2.0], [0.0, 0.0]), "potential.modes"),
+        (lambda: XYRing(1, 1.0), "potential.n"),
+        (lambda: Checkerboard(3, 1.0), "potential.n"),
+        (lambda: PlanarArm([0.3, -0.1], [[0.0, 0.0]], 0.1), "potential.links"),
+        (lambda: PlanarArm([0.3], [[0.0]], 0.1), "potential.places"),
+        (lambda: PlanarArm([0.3], [[0.0, 1.0]], 0.0), "potential.width"),
+        (lambda: Watson([1.0, 1.0], 2.0), "potential.axis"),
+        (lambda: SinesAndCosines(1, 2.0, [1, 1]), "potential.dim"),
+        (lambda: SinesAndCosines(4, 2.0, [1]), "potential.frequencies"),
+        (lambda: XYRing(3, 1.0)(torch.zeros(2, 4)), "x"),
+    ],
+)
+def test_mistakes(make, field):
+    with pytest.raises(InputError) as raised:
+        make()
+    assert raised.value.field == field

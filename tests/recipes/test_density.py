@@ -1,0 +1,140 @@
+"""`helmflow run` on densities: ln Z, KL, exact samples, grades, and what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from helmflow.cli import app
+from helmflow.energies.base import Energy
+from helmflow.errors import EnergyError, InputError
+from helmflow.estimators.diagnostics import acceptance_rate
+from helmflow.recipes import free_energy
+from helmflow.system import load_system
+
+FILE = """
+schema = 1
+name = "mine"
+kind = "density"
+summary = "two directions"
+manifold = "{manifold}"
+
+[potential]
+{potential}
+"""
+
+
+class Broken(Energy):
+    """Returns what its argument says."""
+
+    def __init__(self, kind_of_defect: str) -> None:
+        super().__init__()
+        self.defect = kind_of_defect
+
+    def forward(self, x):
+        u = -torch.cos(x).sum(-1)
+        right = x[:, 0] > 3.0
+        if self.defect == "shape":
+            return u[:, None]
+        value = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[self.defect]
+        return torch.where(right, value, u)
+
+
+def write(tmp_path, manifold, potential):
+    path = tmp_path / "mine.toml"
+    path.write_text(FILE.format(manifold=manifold, potential=potential))
+    return path
+
+
+def test_command(tmp_path):
+    """One command from a name to number, grade, samples and page."""
+    done = CliRunner().invoke(app, ["run", "torus/unimodal", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["grade"] == "A"
+    assert result["quantity"] == "log_partition_function"
+    assert abs(result["value"] - 4.147582849833047) < 5.0 * result["stderr"] + 1e-12
+    assert abs(result["value_exact"] - 4.147582849833047) < 1e-12
+    assert 0.0 <= result["kl_exact"] < 1e-9
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "ln Z" in page
+    assert "nan" not in page.lower().split("<script")[0]
+    with np.load(tmp_path / "run" / "work.npz") as work:
+        samples, log_w = work["samples"], -work["work"]
+    assert ((samples >= 0) & (samples < 2 * math.pi)).all()
+    expected = acceptance_rate(log_w)
+    error = math.sqrt(expected * (1 - expected) / len(log_w)) + 1e-9
+    assert abs(result["acceptance"] - expected) < 5.0 * error
+
+
+def test_custom_mixture_with_two_modes(tmp_path):
+    """Metropolis samples have the right share in each mode, from centres in a TOML file."""
+    path = write(
+        tmp_path,
+        "S2",
+        'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]\n'
+        "concentration = 6.0\nweights = [3.0, 1.0]",
+    )
+    result = free_energy(load_system(path), seed=1)
+    exact = math.log(16.0 * math.pi * math.sinh(6.0) / 6.0)
+    assert result.value_exact == pytest.approx(exact, abs=1e-10)
+    assert abs(result.value - exact) < 5.0 * result.stderr
+    assert result.kl_exact < 1e-5
+    assert result.grade == "A"
+
+
+def test_same_seed_same_numbers():
+    first, second = (free_energy(load_system("torus/correlated"), seed=3) for _ in range(2))
+    assert (first.value, first.stderr) == (second.value, second.stderr)
+
+
+def test_a_density_with_a_hole():
+    """+inf is weight zero: counted, never a wrong number."""
+    system = broken_system("inf")
+    result = free_energy(system, seed=0, target_error=0.05)
+    inside = 2.0 * math.pi * np.i0(1.0)
+    fraction_of_cos = np.linspace(0.0, 3.0, 20_001)
+    exact = math.log(np.trapezoid(np.exp(np.cos(fraction_of_cos)), fraction_of_cos) * inside)
+    assert abs(result.value - exact) < 5.0 * result.stderr
+    assert result.value_exact is None  # the grids disagree on a jump, and that is noticed
+    assert result.kl_exact is None
+
+
+def broken_system(defect, tmp_path=None):
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder), "T2", f'kind = "broken"\nkind_of_defect = "{defect}"')
+        return load_system(path, energies={"broken": Broken})
+
+
+def test_broken_energies_are_refused():
+    for defect in ("nan", "-inf"):
+        with pytest.raises(EnergyError, match="NaN or -inf"):
+            free_energy(broken_system(defect), seed=0)
+    with pytest.raises(InputError, match="shape"):
+        free_energy(broken_system("shape"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("manifold", "potential", "message"),
+    [
+        ("S3", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected 2"),
+        ("Q3", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected"),
+        ("S2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 2.0]]', "unit vectors"),
+        ("T2", 'kind = "torus_mixtures"\ncentres = [[0.0, 1.0]]', "torus_mixture"),
+        ("T2", 'kind = "torus_mixture"\ncenters = [[0.0, 1.0]]', "centres"),
+    ],
+)
+def test_mistakes_in_files(tmp_path, manifold, potential, message):
+    with pytest.raises(InputError, match=message):
+        load_system(write(tmp_path, manifold, potential))
+
+
+def test_methods_of_crystals_are_refused():
+    with pytest.raises(InputError, match="method"):
+        free_energy(load_system("torus/unimodal"), method="frenkel_ladd")
