@@ -44,7 +44,7 @@ def test_flags_win_over_the_file(tmp_path):
     [
         ({"sampling": {"chians": 4}}, r"^sampling.chians: .*did you mean 'chains'"),
         ({"methd": "ti"}, r"^methd: .*did you mean 'method'"),
-        ({"method": "flow"}, r"^method: .*'frenkel_ladd', got 'flow'$"),
+        ({"method": "flows"}, r"^method: .*'flow', got 'flows'"),
         ({"target_error": -1.0}, r"^target_error: .*not less than"),
         ({"target_error": float("nan")}, r"^target_error: .*finite"),
         ({"sampling": {"nodes": 1}}, r"^sampling.nodes: "),

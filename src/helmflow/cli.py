@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helmflow.errors import ConvergenceError, EnergyError, InputError
+from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
+from helmflow.commands.sample import sample
+from helmflow.commands.tfep import mbar, merge, tfep
+from helmflow.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +42,7 @@ class Method(StrEnum):
     bar = "bar"
     ti = "ti"
     frenkel_ladd = "frenkel_ladd"
+    flow = "flow"
 
 
 def _show_version(requested: bool) -> None:
@@ -69,6 +73,11 @@ def run(
         typer.Option(help="Standard error to reach: kT per particle; for lattice fields nats."),
     ] = None,
     max_evaluations: Annotated[int | None, typer.Option(help="Energies before giving up.")] = None,
+    flow: Annotated[
+        Path | None,
+        typer.Option(help="Run directory or flow file to reuse; also of another size."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of a trained flow.")] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file; flags override it.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/NAME]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish an interrupted run.")] = False,
@@ -82,6 +91,8 @@ def run(
         "target_error": target_error,
         "max_evaluations": max_evaluations,
         "threads": threads,
+        "flow": flow and {"source": str(flow)},
+        "training": steps and {"steps": steps},
     }
     # Threads that spin while they wait starve the other processes of a busy machine (seven times
     # the processor time was seen); OpenMP reads this once, when torch is loaded.
@@ -142,6 +153,12 @@ def doctor() -> None:
     failed = [check.name for check in checks if not check.passed]
     typer.echo(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all is well")
     raise typer.Exit(1 if failed else 0)
+
+
+app.command()(tfep)
+app.command()(mbar)
+app.command()(sample)
+app.command()(merge)
 
 
 def _open(
@@ -205,19 +222,6 @@ def _summary(result: "Result", page: Path) -> str:
 
     lines = [result.reason, *reference_lines(result), f"report: {page}", str(result)]
     return "\n".join(lines)
-
-
-@contextmanager
-def _mistakes_in_one_line() -> Iterator[None]:
-    """User mistakes: one line on stderr and exit code 2; a failed calculation: exit code 1."""
-    try:
-        yield
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    except (EnergyError, ConvergenceError) as error:
-        typer.echo(f"failed: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from helmflow.tables import ClosedTable, parse_table, read_toml
 
-Method = Literal["auto", "fep", "bar", "ti", "frenkel_ladd"]
-TARGET_ERRORS = {"crystal": 1e-4, "lattice_field": 1e-2}
+Method = Literal["auto", "fep", "bar", "ti", "frenkel_ladd", "flow"]
+Objective = Literal["path_gradient", "reverse_kl", "log_variance", "forward_kl", "two_sided"]
+TARGET_ERRORS = {"crystal": 1e-4, "lattice_field": 1e-2, "density": 1e-3, "two_states": 0.0125}
 
 
 class BaseSettings(ClosedTable):
@@ -38,6 +39,59 @@ class SamplingSettings(ClosedTable):
     max_rounds: int = Field(50, ge=1, description="rounds before giving up on target_error")
 
 
+class FlowSettings(ClosedTable):
+    """The flow of ``method = "flow"``."""
+
+    kind: Literal["transport", "coupling", "local"] = Field(
+        "transport", description="fitted transport, published couplings, or local couplings"
+    )
+    start: Literal["base", "lattice", "transport"] = Field(
+        "base", description="what a trained flow refines: base, noisy lattice, fitted transport"
+    )
+    source: str | None = Field(
+        None, description="run directory or flow file to reuse, also of another size"
+    )
+    sweeps: int | None = Field(None, ge=8, description="of the chains the transport is fitted to")
+    steps: int | None = Field(None, ge=1, le=1000, description="of its integrator")
+
+
+class TrainingSettings(ClosedTable):
+    """Stochastic training of a flow; None: chosen by the recipe."""
+
+    objective: Objective | None = Field(
+        None, description="what is minimised; forward_kl and two_sided need samples of the target"
+    )
+    steps: int | None = Field(None, ge=0, description="updates of the weights")
+    batch: int = Field(128, ge=1, description="samples per step, over all processes")
+    learning_rate: float | None = Field(None, gt=0, description="of Adam, after the warm-up")
+    warm_up: int = Field(50, ge=0, description="steps in which the learning rate rises")
+    clip_norm: float = Field(100.0, gt=0, description="longest gradient, in kT")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the average of the weights")
+    micro_batch: int | None = Field(None, ge=1, description="samples in memory at a time")
+    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
+    softened: bool = Field(True, description="train (never evaluate) without the steep core")
+
+
+class NetworkSettings(ClosedTable):
+    """Size of a trained flow; None: chosen by the recipe."""
+
+    layers: int | None = Field(
+        None, ge=1, description="coupling layers; for local flows, sweeps over all sites"
+    )
+    width: int | None = Field(None, ge=2, description="of the hidden layers")
+    bins: int = Field(16, ge=2, description="of the splines (coupling)")
+    frequencies: int = Field(8, ge=1, description="circular features per coordinate (coupling)")
+    reach: float = Field(
+        1.7, gt=1, description="distance of the neighbours seen, in nearest distances (local)"
+    )
+    precision: Literal["single", "double"] = Field(
+        "single", description="of the networks; maps and energies are in double precision"
+    )
+    half_gradients: bool = Field(
+        False, description="gradients of the networks by products in bfloat16 (coupling)"
+    )
+
+
 class Settings(ClosedTable):
     """Everything a run depends on besides the system; written in full to ``settings.toml``."""
 
@@ -54,6 +108,9 @@ class Settings(ClosedTable):
     max_evaluations: int | None = Field(None, ge=1, description="energies before giving up")
     base: BaseSettings = Field(default_factory=BaseSettings)
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
+    flow: FlowSettings = Field(default_factory=FlowSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
 
     def resolved(self, kind: str) -> "Settings":
         """A copy with the default ``target_error`` of the kind of system filled in."""
@@ -76,7 +133,12 @@ def load_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
     Raises ``InputError`` naming the key, for example ``sampling.chians``, with a suggestion.
     """
     table = {} if path is None else read_toml(path, "settings")
-    table |= {name: value for name, value in flags.items() if value is not None}
+    for name, value in flags.items():
+        inner = table.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, dict):
+            table[name] = inner | dict(value)
+        elif value is not None:
+            table[name] = value
     return parse_table(Settings, table)
 
 
@@ -92,5 +154,5 @@ def _lines(table: ClosedTable, skip: Mapping[str, object] | None = None) -> list
     return lines
 
 
-def _toml(value: str | int | float) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+def _toml(value: str | bool | int | float) -> str:
+    return json.dumps(value) if isinstance(value, str | bool) else repr(value)

@@ -110,7 +110,7 @@ def test_interrupted_again_and_again(tmp_path, rng):
         assert_same_outcome(whole, resumed)
 
 
-@pytest.mark.parametrize("method", ["fep", "bar", "ti"])
+@pytest.mark.parametrize("method", ["fep", "bar", "ti", "flow"])
 def test_other_methods_resume_as_well(method, tmp_path):
     whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole", method)
     resumed, deaths = interrupted_run(

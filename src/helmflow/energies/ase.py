@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from helmflow.energies.base import ParticleEnergy
+from helmflow.energies.bridge import differentiable_once
 from helmflow.errors import EnergyError, InputError
 from helmflow.manifolds.periodic import PeriodicCell
 from helmflow.shapes import Particles, Values
@@ -61,7 +60,7 @@ class ASEEnergy(ParticleEnergy):
     def forward(self, x: Particles) -> Values:
         """U at positions x (batch, n, 3), differentiable once."""
         if torch.is_grad_enabled() and x.requires_grad:
-            return _Bridge.apply(x, self)
+            return differentiable_once(x, self.energy_and_gradient)
         return self.displaced(self.displacements(x), gradient=False)[0]
 
     def displaced(self, u: Particles, *, gradient: bool = True) -> tuple[Values, Particles | None]:
@@ -90,22 +89,6 @@ class ASEEnergy(ParticleEnergy):
         if not (np.isfinite(value) and (force is None or np.isfinite(force).all())):
             raise EnergyError(f"{name} returned energy {value} or forces that are not finite")
         return float(value), force
-
-
-class _Bridge(torch.autograd.Function):
-    """Carries the calculator's forces through a backward pass."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, energy: ASEEnergy) -> Tensor:
-        values, gradient = energy.energy_and_gradient(x)
-        ctx.save_for_backward(gradient)
-        return values
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return upstream[:, None, None] * gradient, None
 
 
 def calculator_energy(

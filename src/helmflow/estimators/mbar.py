@@ -2,6 +2,7 @@
 
 import logging
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -116,7 +117,10 @@ def _solve(work: FloatArray, counts: list[int]) -> tuple[FloatArray, FloatArray]
         from pymbar import MBAR
 
         start = _neighbour_start(work, counts)
-        solver = MBAR(work, np.asarray(counts), initial_f_k=start, solver_protocol="robust")
+        with warnings.catch_warnings():
+            # pymbar hands scipy options that its solvers no longer know
+            warnings.filterwarnings("ignore", message="Unknown solver options")
+            solver = MBAR(work, np.asarray(counts), initial_f_k=start, solver_protocol="robust")
         f_k = np.asarray(solver.f_k, dtype=np.float64)
     finally:
         logger.setLevel(level)

@@ -78,8 +78,9 @@ def result_of(
     sampler: LadderSampler,
     base_name: str,
     spent: tuple[float, float],
+    others: Sequence[Estimate] = (),
 ) -> Result:
-    """The result with its certificate."""
+    """The result with its certificate; ``others``: estimates from samples of their own."""
     system, settings = outcome.system, outcome.settings
     crystal = system.kind == "crystal"
     quantity = "helmholtz_free_energy" if crystal else "log_partition_function"
@@ -95,12 +96,12 @@ def result_of(
         per="particle" if crystal else "system",
         n_particles=system.n_particles,
         convention=system.convention,
-        method=analysis.headline.method,
+        method=_method(outcome, analysis.headline),
         base=base_name,
         grade=letter,
         reason=reason,
         checks=tuple(checks),
-        estimates=tuple(_rows(outcome, analysis)),
+        estimates=tuple(_rows(outcome, analysis, others)),
         references=tuple(
             ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
             for r in system.references
@@ -120,8 +121,13 @@ def result_of(
     )
 
 
-def _rows(outcome: Outcome, analysis: Analysis) -> list[EstimateRow]:
-    rows = [outcome.row(analysis.headline)]
+def _method(outcome: Outcome, estimate: Estimate) -> str:
+    """Learned (targeted) estimators carry an l in front."""
+    return f"l{estimate.method}" if outcome.settings.method == "flow" else estimate.method
+
+
+def _rows(outcome: Outcome, analysis: Analysis, others: Sequence[Estimate]) -> list[EstimateRow]:
+    rows = [outcome.row(analysis.headline, _method(outcome, analysis.headline))]
     if analysis.integral is not None:
         if analysis.samples.controls is not None:
             rows.append(outcome.row(analysis.integral.plain))
@@ -130,9 +136,10 @@ def _rows(outcome: Outcome, analysis: Analysis) -> list[EstimateRow]:
             rows.append(outcome.row(replace(ends, diagnostics={})))  # the ends need not overlap
     if analysis.rungs:
         several = len(analysis.rungs) > 1
-        rows += [outcome.row(climb(analysis.rungs, d)) for d in ("up", "down")]
+        ways = [climb(analysis.rungs, d) for d in ("up", "down")]
+        rows += [outcome.row(way, _method(outcome, way)) for way in ways]
         rows += [outcome.row(climb(analysis.rungs, "both"))] if several else []
-    return rows
+    return rows + [outcome.row(estimate) for estimate in others]
 
 
 def _bounds(outcome: Outcome, analysis: Analysis) -> Bounds | None:
@@ -208,7 +215,7 @@ def arrays_of(
     if sampler.records.counts is not None:
         counts = sampler.records.counts / sampler.n_sweeps
         arrays |= outcome.problem.curves(counts, base, outcome.settings.seed)
-    return arrays
+    return arrays | sampler.curves()
 
 
 def _convergence(outcome: Outcome, samples: Samples) -> Mapping[str, Array]:

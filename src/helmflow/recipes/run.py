@@ -2,16 +2,23 @@
 
 import time
 
+from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.recipes.analysis import analyse
 from helmflow.recipes.base import build_base
 from helmflow.recipes.certificate import certificate
 from helmflow.recipes.crystal import Crystal
+from helmflow.recipes.density import run_density
+from helmflow.recipes.flow import PreparedFlow, prepare_flow
+from helmflow.recipes.flow_certificate import flow_checks
+from helmflow.recipes.flow_sampler import FlowSampler
 from helmflow.recipes.ladder import LadderSampler
 from helmflow.recipes.lattice import LatticeField
 from helmflow.recipes.outcome import Outcome, arrays_of, result_of
-from helmflow.recipes.plan import make_plan
+from helmflow.recipes.plan import Plan, make_plan
+from helmflow.recipes.problem import Problem
 from helmflow.recipes.rounds import Progress, Rounds, check_budget
+from helmflow.recipes.solvation_run import run_solvation
 from helmflow.results import Event, Result, RunDirectory
 from helmflow.settings import Method, Settings
 from helmflow.streams import stream
@@ -31,28 +38,36 @@ def run(
     """
     clock = (time.process_time(), time.time())
     settings = settings.resolved(system.kind)
+    if system.kind == "density":
+        return run_density(system, settings, directory, progress)
+    if system.kind == "two_states":
+        return run_solvation(system, settings, directory, progress)
     if settings.method == "frenkel_ladd" and system.kind != "crystal":
         raise InputError("method", "auto, ti, bar or fep for a lattice field", settings.method)
     problem = PROBLEMS[system.kind](system)
     outcome = Outcome(system, settings, problem)
+    goal = settings.target_error * outcome.per
     progress(Event("base", 0.0, 1.0))
     base, base_name = build_base(problem, settings)
     plan = make_plan(problem, base, settings)
     progress(Event("base", 1.0, 1.0, base_name, energy_evaluations=problem.n_evaluations))
-    fields = problem.fields(base) if plan.controls else []
-    sampler = LadderSampler(
-        problem, base, plan.lam, plan.chains, fields, stream(settings.seed, "chains")
-    )
+    flow = None
+    if settings.method == "flow":
+        flow = prepare_flow(problem, base, settings, goal, directory, progress)
+        base_name = f"{base_name}, {flow.name}"
+    sampler = _sampler(problem, base, flow, plan, settings)
     check_budget(sampler, plan, settings)
-    goal = settings.target_error * outcome.per
     rounds = Rounds(sampler, plan, settings, goal, outcome.value_and_stderr, progress, directory)
     prepared = (time.process_time() - clock[0], time.time() - clock[1])
     rounds.run()
     progress(Event("cross-check", 0.0, 1.0, energy_evaluations=problem.n_evaluations))
     analysis = analyse(rounds.samples())
     checks = certificate(analysis, goal=goal, displaced=sampler.displaced_fraction())
+    if flow is not None:
+        checks = flow_checks(flow, analysis, problem, base, settings, goal) + checks
     spent = tuple(a + b for a, b in zip(prepared, rounds.elapsed(), strict=True))
-    result = result_of(outcome, analysis, checks, sampler, base_name, spent)
+    others = () if flow is None else (flow.path.estimate,)
+    result = result_of(outcome, analysis, checks, sampler, base_name, spent, others)
     if directory is not None:
         directory.write_work(arrays_of(outcome, analysis, sampler, base))
         directory.write_result(result)
@@ -60,6 +75,17 @@ def run(
         Event("cross-check", 1.0, 1.0, "", result.value, result.stderr, problem.n_evaluations)
     )
     return result
+
+
+def _sampler(
+    problem: Problem, base: Gaussian, flow: PreparedFlow | None, plan: Plan, settings: Settings
+) -> LadderSampler:
+    generator = stream(settings.seed, "chains")
+    if flow is not None:
+        n_draws, n_chains = (int(n) for n in plan.chains)
+        return FlowSampler(problem, base, flow.flow, (n_draws, n_chains), generator)
+    fields = problem.fields(base) if plan.controls else []
+    return LadderSampler(problem, base, plan.lam, plan.chains, fields, generator)
 
 
 def free_energy(
@@ -74,8 +100,9 @@ def free_energy(
 
     ``method`` names a recipe: "auto" (thermodynamic integration with control variates,
     cross-checked), "ti" (without them), "bar" and "fep" (one stage), "frenkel_ladd" (Einstein
-    crystal). ``target_error`` is the standard error to reach, in kT per particle for crystals and
-    in nats for fields. Nothing is written; ``helmflow run`` keeps a directory instead.
+    crystal), "flow" (a fitted flow, cross-checked by integration). ``target_error`` is the
+    standard error to reach, in kT per particle for crystals and in nats for fields. Nothing is
+    written; ``helmflow run`` keeps a directory instead.
     """
     table = {"method": method, "seed": seed, "target_error": target_error}
     settings = parse_table(Settings, {k: v for k, v in table.items() if v is not None})

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 
 from helmflow.report.drawing import STYLE, Drawing, Work, settle
 from helmflow.report.estimate_figures import comparison, convergence, history, integrand
-from helmflow.report.structure_figures import radial_distribution
+from helmflow.report.structure_figures import energy_histogram, radial_distribution
 from helmflow.report.work_figures import overlap_matrix, weights, work_distributions
 from helmflow.results import Result
 
@@ -19,6 +19,7 @@ FIGURES = (
     weights,
     overlap_matrix,
     radial_distribution,
+    energy_histogram,
 )
 
 

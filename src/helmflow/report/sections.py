@@ -167,7 +167,8 @@ def cost_section(result: Result) -> str:
 def settings_section(result: Result, settings: str, system: str) -> str:
     """How to get the same number again."""
     versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    command = f"helmflow run {system} --settings settings.toml"
+    of_its_own = system.startswith("helmflow ")  # the command, where it was not `run`
+    command = system if of_its_own else f"helmflow run {system} --settings settings.toml"
     return (
         f"<section><h2>To repeat this run</h2><p>Seed {result.seed}; {escape(versions)}.</p>"
         f"<pre>{escape(command)}</pre><details><summary>settings.toml</summary>"

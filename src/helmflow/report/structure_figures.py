@@ -1,7 +1,11 @@
 """Figures of the structure that was sampled."""
 
-from helmflow.report.drawing import FORWARD, NEUTRAL, Drawing, Work, canvas, has
+import numpy as np
+
+from helmflow.report.drawing import FORWARD, NEUTRAL, REVERSE, Drawing, Work, canvas, has
 from helmflow.results import Result
+
+BINS = 60
 
 
 def radial_distribution(result: Result, work: Work) -> Drawing | None:
@@ -21,6 +25,13 @@ def radial_distribution(result: Result, work: Work) -> Drawing | None:
             r, target - stderr, target + stderr, color=FORWARD, alpha=0.25, linewidth=0
         )
         data["target_stderr"] = stderr.tolist()
+    for name, style, label in (
+        ("rdf_flow", ":", "flow, raw"),
+        ("rdf_reweighted", "-.", "flow, reweighted"),
+    ):
+        if has(work, name):
+            axis.plot(r, work[name], style, color=REVERSE, label=label)
+            data[name.removeprefix("rdf_")] = work[name].tolist()
     unit = f" ({result.length_unit})" if result.length_unit else ""
     axis.set(xlabel=f"r{unit}", ylabel="g(r)", xlim=(float(r.min()), float(r.max())))
     axis.set_ylim(bottom=0)
@@ -29,6 +40,36 @@ def radial_distribution(result: Result, work: Work) -> Drawing | None:
         "rdf",
         "Radial distribution function",
         "Distances between particles in the base density and in the crystal that was sampled.",
+        figure,
+        data,
+    )
+
+
+def energy_histogram(result: Result, work: Work) -> Drawing | None:
+    """Energies of the flow's samples, raw and reweighted, and of the chains at the target."""
+    if not has(work, "observed_flow", "observed_target") or not result.observables:
+        return None
+    drawn, chains = work["observed_flow"].ravel(), work["observed_target"].ravel()
+    works = work["work"][work["node"] == 0]
+    weight = np.exp(-(works - works.min()))
+    low, high = np.quantile(np.concatenate([drawn, chains]), (0.001, 0.999))
+    edges = np.linspace(low, high, BINS + 1)
+    figure, (axis,) = canvas(5.4, 4.4)
+    data = {"edges": edges.tolist()}
+    for label, values, weights, colour, style in (
+        ("flow, raw", drawn, None, REVERSE, ":"),
+        ("flow, reweighted", drawn, weight, REVERSE, "-."),
+        ("chains", chains, None, FORWARD, "-"),
+    ):
+        density, _ = np.histogram(values, edges, weights=weights, density=True)
+        axis.stairs(density, edges, color=colour, linestyle=style, label=label)
+        data[label] = density.tolist()
+    axis.set(xlabel=result.observables[0].name, ylabel="probability density")
+    axis.legend()
+    return Drawing(
+        "energies",
+        "Energies of the flow and of the target",
+        "Reweighted samples of the flow must reproduce the chains, which never saw it.",
         figure,
         data,
     )

@@ -1,6 +1,7 @@
 """From a system file to a `System`."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,16 @@ import torch
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy, ParticleEnergy
 from helmflow.errors import EnergyError, InputError
+from helmflow.manifolds.product import parse_manifold
+from helmflow.streams import stream
 from helmflow.system.potential import ENERGIES, EnergyFactory, build_energy, energy_factory
-from helmflow.system.schema import CrystalTable, LatticeFieldTable, StateTable
+from helmflow.system.schema import (
+    CrystalTable,
+    DensityTable,
+    LatticeFieldTable,
+    StateTable,
+    TwoStatesTable,
+)
 from helmflow.system.shipped import find_system, read_table, references_of
 from helmflow.system.structure import read_structure, relaxed_positions
 from helmflow.system.system import System, Units
@@ -38,7 +47,40 @@ def load_system(
     factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
     if isinstance(table, LatticeFieldTable):
         return _lattice_field(table, path, factory)
+    if isinstance(table, DensityTable):
+        return _density(table, path, factory)
+    if isinstance(table, TwoStatesTable):
+        return _two_states(table, path, factory)
     return _crystal(table, path, factory)
+
+
+def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> System:
+    energy = build_energy(factory, table.potential, {})
+    unknown = [key for key in table.final if key not in table.potential]
+    if unknown or "kind" in table.final:
+        key = unknown[0] if unknown else "kind"
+        raise InputError(f"final.{key}", "a key of [potential] other than kind", f"'{key}'")
+    last = build_energy(factory, {**table.potential, **table.final}, {})
+    beta = _beta(table.state, boltzmann=1.0)
+    return System(
+        name=table.name,
+        kind=table.kind,
+        summary=table.summary,
+        n_particles=getattr(energy, "n_particles", 1),
+        energy=energy,
+        beta=beta,
+        temperature=table.state.temperature,
+        units=Units(length="sigma", energy="epsilon"),
+        state=ThermodynamicState(energy, beta),
+        reference_positions=None,
+        cell=None,
+        species=(),
+        thermal_wavelength=(),
+        references=references_of(table),
+        path=path,
+        digest=_digest(path),
+        final=ThermodynamicState(last, beta),
+    )
 
 
 def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory) -> System:
@@ -62,6 +104,36 @@ def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory)
         references=references_of(table),
         path=path,
         digest=_digest(path),
+    )
+
+
+def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
+    manifold = parse_manifold(table.manifold)
+    energy = build_energy(factory, table.potential, {})
+    dim = getattr(energy, "dim", manifold.dim)
+    if dim != manifold.dim:
+        raise InputError("manifold", f"{dim} dimensions, as the potential has", table.manifold)
+    beta = _beta(table.state, boltzmann=1.0)
+    if math.isfinite(manifold.log_volume):
+        _refuse_unusable(energy, manifold.uniform(1, stream(0, "one point")))
+    return System(
+        name=table.name,
+        kind=table.kind,
+        summary=table.summary,
+        n_particles=manifold.dim,
+        energy=energy,
+        beta=beta,
+        temperature=table.state.temperature,
+        units=Units(length="radian", energy="kT"),
+        state=ThermodynamicState(energy, beta),
+        reference_positions=None,
+        cell=None,
+        species=(),
+        thermal_wavelength=(),
+        references=references_of(table),
+        path=path,
+        digest=_digest(path),
+        manifold=manifold,
     )
 
 

@@ -9,9 +9,19 @@ from pydantic import create_model
 
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy
+from helmflow.energies.growing_sphere import GrowingSphere
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.energies.phi4 import Phi4
+from helmflow.energies.rugged import SinesAndCosines
+from helmflow.energies.sphere import SphereMixture, Watson
 from helmflow.energies.stillinger_weber import StillingerWeber
+from helmflow.energies.torus import (
+    Checkerboard,
+    PlanarArm,
+    TorusCosines,
+    TorusMixture,
+    XYRing,
+)
 from helmflow.errors import InputError
 from helmflow.tables import ClosedTable, nearest, parse_table
 
@@ -23,6 +33,15 @@ ENERGIES: Mapping[str, EnergyFactory] = MappingProxyType(
         "stillinger_weber": StillingerWeber,
         "ase": calculator_energy,
         "phi4": Phi4,
+        "growing_sphere": GrowingSphere,
+        "torus_mixture": TorusMixture,
+        "torus_cosines": TorusCosines,
+        "xy_ring": XYRing,
+        "planar_arm": PlanarArm,
+        "checkerboard": Checkerboard,
+        "sines_and_cosines": SinesAndCosines,
+        "sphere_mixture": SphereMixture,
+        "watson": Watson,
     }
 )
 

@@ -92,7 +92,12 @@ class ReferenceTable(ClosedTable):
     """[[references]]: a published or exact value, never without its source."""
 
     quantity: Literal[
-        "helmholtz_free_energy", "log_partition_function", "mean_energy", "chi_2", "phi_squared"
+        "helmholtz_free_energy",
+        "free_energy_difference",
+        "log_partition_function",
+        "mean_energy",
+        "chi_2",
+        "phi_squared",
     ]
     value: float
     stderr: Annotated[float, Field(ge=0)] | None = None
@@ -130,9 +135,27 @@ class LatticeFieldTable(_SystemTable):
     state: StateTable = StateTable(beta=1.0)
 
 
-SystemTable = CrystalTable | LatticeFieldTable
+class DensityTable(_SystemTable):
+    """A file of kind "density": any unnormalised density on a manifold."""
 
-KINDS: dict[str, type[CrystalTable] | type[LatticeFieldTable]] = {
+    kind: Literal["density"]
+    manifold: Text
+    state: StateTable = StateTable(beta=1.0)
+
+
+class TwoStatesTable(_SystemTable):
+    """A file of kind "two_states": a difference; [final] is what changes in [potential]."""
+
+    kind: Literal["two_states"]
+    final: dict[str, object]
+    state: StateTable
+
+
+SystemTable = CrystalTable | LatticeFieldTable | DensityTable | TwoStatesTable
+
+KINDS: dict[str, type[SystemTable]] = {
     "crystal": CrystalTable,
     "lattice_field": LatticeFieldTable,
+    "density": DensityTable,
+    "two_states": TwoStatesTable,
 }

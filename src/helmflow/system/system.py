@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from helmflow.energies.base import Energy
+from helmflow.manifolds.base import Manifold
 from helmflow.shapes import Configs, Values
 from helmflow.thermo import ThermodynamicState
 
@@ -38,12 +39,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class System:
-    """A physical question: kind "crystal" (n particles, one phase) or "lattice_field".
+    """A question: kind "crystal" (n particles, one phase), "lattice_field" or "density".
 
     ``temperature`` is None where the file gave beta. ``reference_positions`` (n, 3) and ``cell``
     (3, 3, rows are vectors) are None for a lattice field, and ``species`` and
     ``thermal_wavelength`` (one Lambda per particle, in the unit of length) empty. ``digest`` is
-    the sha256 of the TOML file and its structure file.
+    the sha256 of the TOML file and its structure file. ``manifold`` is where a density lives, and
+    ``n_particles`` then its dimension. Of kind "two_states" ``final`` is the second state.
     """
 
     name: str
@@ -62,6 +64,8 @@ class System:
     references: tuple[Reference, ...]
     path: Path
     digest: str
+    manifold: Manifold | None = None
+    final: ThermodynamicState | None = None
 
     def reduced_potential(self, x: Configs) -> Values:
         """u(x) = beta U(x) of each configuration, in kT."""
@@ -80,6 +84,13 @@ class System:
     @property
     def convention(self) -> str:
         """One sentence that says what the absolute free energy of this system counts."""
+        if self.manifold is not None:
+            return (
+                f"ln Z = ln of the integral of exp(-u) over {self.manifold}, its volume "
+                f"{math.exp(self.manifold.log_volume):.10g}"
+            )
+        if self.final is not None:
+            return "f_B - f_A of the configurational integrals, in kT; momenta cancel"
         if self.kind == "lattice_field":
             return "ln Z = ln of the integral of exp(-S) over all sites, Lebesgue measure"
         wavelengths = dict(zip(self.species, self.thermal_wavelength, strict=True))

@@ -1,0 +1,1 @@
+"""Commands of ``helmflow`` that do not fit into one file."""

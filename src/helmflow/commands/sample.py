@@ -1,0 +1,68 @@
+"""``helmflow sample``: exact configurations from the flow of a finished run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from helmflow.commands.mistakes import mistakes_in_one_line
+from helmflow.errors import InputError
+
+if TYPE_CHECKING:
+    from helmflow.recipes.flow_samples import FlowSamples
+
+SUFFIXES = (".extxyz", ".xyz", ".npz", ".dcd", ".xtc")
+SINGLE_PRECISION = (".dcd", ".xtc")
+
+
+def sample(
+    run_dir: Annotated[Path, typer.Argument(help="Directory of `helmflow run --method flow`.")],
+    out: Annotated[Path, typer.Option(help=f"File to write: {', '.join(SUFFIXES)}.")],
+    n: Annotated[int, typer.Option("--n", min=2, help="Configurations.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    weights: Annotated[
+        bool,
+        typer.Option("--weights", help="Independent proposals with their log weights instead."),
+    ] = False,
+) -> None:
+    """Draw exact samples: flow proposals made exact by Metropolis, or with weights."""
+    with mistakes_in_one_line():
+        suffix = out.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise InputError("out", f"a file name that ends in {', '.join(SUFFIXES)}", out)
+        if out.exists():
+            raise InputError("out", "a new file", f"{out}, which exists")
+        if weights and suffix in SINGLE_PRECISION:
+            raise InputError("out", "extxyz or npz, which can hold weights", out)
+        from helmflow.recipes.flow_samples import sample_flow
+
+        samples = sample_flow(run_dir, n, seed=seed)
+        _write(samples, out, suffix, weights=weights)
+        if suffix in SINGLE_PRECISION:
+            typer.echo(
+                f"warning: {suffix} keeps single precision or less; use .extxyz or .npz to "
+                "recompute energies",
+                err=True,
+            )
+        acceptance = 100.0 * samples.chain.acceptance
+        typer.echo(
+            f"{out}: {n} {'weighted proposals' if weights else 'configurations'}, "
+            f"{samples.n_eff:.0f} effective (acceptance {acceptance:.1f} %)"
+        )
+
+
+def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> None:
+    from helmflow.recipes.configuration_files import write_extxyz, write_npz
+
+    x = samples.proposals if weights else samples.configurations
+    log_w = samples.log_weights if weights else None
+    if suffix == ".npz":
+        write_npz(out, x, log_w, samples.system)
+    elif samples.system.kind != "crystal":
+        raise InputError("out", "an .npz file for a lattice field", out)
+    elif suffix in (".extxyz", ".xyz"):
+        write_extxyz(out, x, log_w, samples.system)
+    elif suffix == ".dcd":
+        samples.to_mdtraj().save_dcd(str(out))
+    else:
+        samples.to_mdtraj().save_xtc(str(out))

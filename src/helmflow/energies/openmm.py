@@ -1,0 +1,241 @@
+"""Energies of any OpenMM System."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from helmflow.energies.base import Energy
+from helmflow.energies.bridge import differentiable_once
+from helmflow.energies.openmm_context import Contexts, potential_of
+from helmflow.errors import InputError
+from helmflow.shapes import Particles, Values
+
+if TYPE_CHECKING:
+    import openmm
+
+Array = np.ndarray
+
+PROPERTIES: Mapping[str, Mapping[str, str]] = {
+    "CPU": {"Threads": "1"},
+    "CUDA": {"Precision": "double"},
+    "OpenCL": {"Precision": "double"},
+    "HIP": {"Precision": "double"},
+}
+"""Platform properties unless the user says otherwise: parallelism is ours, over configurations."""
+
+
+class OpenMMEnergy(Energy):
+    """The potential energy of an OpenMM System in kJ/mol, positions in nm; differentiable once.
+
+    Energy and forces come from one evaluation. ``platform`` "Reference" is double precision
+    throughout; "CPU" (the default) computes nonbonded forces in single precision, which leaves
+    about 1e-6 of their energy as noise. With an ``executor`` (threads, processes, dask, anything
+    of ``concurrent.futures``) configurations are evaluated ``chunk`` at a time in parallel, each
+    thread with a context of its own. Barostats, thermostats and the like are left out
+    (``ignored`` names them), virtual sites are recomputed from their parents.
+
+    A configuration without a finite energy (particles on top of one another, NaN) has energy
+    +inf and gradient zero and adds one to ``n_infinite``; ``n_evaluations`` counts all.
+
+    Raises:
+        InputError: the System has constraints, the platform does not exist or refuses the System;
+            later, positions of another number of particles, or boxes that do not fit.
+        EnergyError: OpenMM failed for another reason.
+    """
+
+    costly = True
+
+    def __init__(
+        self,
+        system: "openmm.System",
+        *,
+        platform: str = "CPU",
+        properties: Mapping[str, str] | None = None,
+        executor: Executor | None = None,
+        chunk: int = 32,
+    ) -> None:
+        super().__init__()
+        _refuse_constraints(system)
+        if chunk < 1:
+            raise InputError("chunk", "at least 1 configuration", chunk)
+        self.system, self.ignored = potential_of(system)
+        self.platform = platform
+        self.properties = dict(PROPERTIES.get(platform, {}) if properties is None else properties)
+        self.executor = executor
+        self.chunk = chunk
+        self.n_infinite = 0
+        self.n_evaluations = 0
+        self.contexts = Contexts(self.system, platform, self.properties)
+
+    @property
+    def n_particles(self) -> int:
+        """Number of particles, virtual sites included."""
+        return self.system.getNumParticles()
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether a box matters."""
+        return self.system.usesPeriodicBoundaryConditions()
+
+    @property
+    def box(self) -> Array:
+        """Box vectors (3, 3) of the System, in nm, one per row."""
+        vectors = self.system.getDefaultPeriodicBoxVectors()
+        return np.array([[c for c in v._value] for v in vectors])
+
+    @property
+    def masses(self) -> Array:
+        """Masses (n,) in dalton; zero for virtual sites and frozen particles."""
+        return np.array(
+            [self.system.getParticleMass(i)._value for i in range(self.n_particles)], dtype=float
+        )
+
+    def forward(self, x: Particles, boxes: Array | None = None) -> Values:
+        """Energies (batch,) in kJ/mol of positions (batch, n, 3) in nm.
+
+        boxes: (batch, 3, 3) or one (3, 3), in nm; None for the System's own.
+        """
+        if torch.is_grad_enabled() and x.requires_grad:
+            return differentiable_once(x, lambda y: self._both(y, boxes))
+        return self.evaluate(x, boxes, gradient=False)[0]
+
+    def energy_and_gradient(
+        self, x: Particles, boxes: Array | None = None
+    ) -> tuple[Values, Particles]:
+        """Energies (batch,) in kJ/mol and gradients +dU/dx (batch, n, 3), without a graph."""
+        return self._both(x, boxes)
+
+    def _both(self, x: Particles, boxes: Array | None) -> tuple[Values, Particles]:
+        values, gradient = self.evaluate(x, boxes, gradient=True)
+        if gradient is None:
+            raise TypeError("no gradient came with the energies")
+        return values, gradient
+
+    def evaluate(
+        self, x: Particles, boxes: Array | None = None, *, gradient: bool = True
+    ) -> tuple[Values, Particles | None]:
+        """Energies and, with ``gradient``, gradients, as ``energy_and_gradient``."""
+        rows = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float64)
+        if rows.ndim != 3 or rows.shape[1:] != (self.n_particles, 3):
+            raise InputError("x", f"shape (batch, {self.n_particles}, 3)", tuple(rows.shape))
+        found = list(self._map(rows, self._boxes(boxes, len(rows)), gradient))
+        values = np.concatenate([value for value, _ in found]) if found else np.empty(0)
+        self.n_evaluations += len(rows)
+        self.n_infinite += int(np.isinf(values).sum())
+        energies = torch.from_numpy(values).to(x.device)
+        if not gradient:
+            return energies, None
+        parts = [part for _, part in found if part is not None]
+        gradients = np.concatenate(parts) if parts else np.empty_like(rows)
+        return energies, torch.from_numpy(gradients).to(x.device)
+
+    def _map(
+        self, rows: Array, boxes: Array | None, gradient: bool
+    ) -> Iterator[tuple[Array, Array | None]]:
+        width = max(len(rows), 1) if self.executor is None else self.chunk
+        pieces = [
+            (rows[k : k + width], None if boxes is None else boxes[k : k + width], gradient)
+            for k in range(0, len(rows), width)
+        ]
+        if self.executor is None:
+            return (self.evaluate_rows(*piece) for piece in pieces)
+        futures = [self.executor.submit(self.evaluate_rows, *piece) for piece in pieces]
+        return (future.result() for future in futures)
+
+    def evaluate_rows(
+        self, rows: Array, boxes: Array | None, gradient: bool
+    ) -> tuple[Array, Array | None]:
+        """Energies (batch,) and gradients of checked arrays, one after the other, in this thread.
+
+        What an executor is given to do.
+        """
+        context = self.contexts.mine()
+        values = np.full(len(rows), np.inf)
+        forces = np.zeros_like(rows) if gradient else None
+        # Not left to OpenMM: its Reference platform returns a finite energy for a NaN position.
+        for k in np.flatnonzero(np.isfinite(rows).all((1, 2))):
+            box = None if boxes is None else boxes[k]
+            values[k] = context.evaluate(rows[k], box, None if forces is None else forces[k])
+        if forces is None:
+            return np.where(np.isfinite(values), values, np.inf), None
+        possible = np.isfinite(values) & np.isfinite(forces).all((1, 2))
+        slopes = np.where(possible[:, None, None], -forces, 0.0)
+        return np.where(possible, values, np.inf), slopes
+
+    def _boxes(self, boxes: Array | None, n: int) -> Array | None:
+        if boxes is None:
+            return None
+        given = np.asarray(boxes, dtype=np.float64)
+        if given.shape not in ((3, 3), (n, 3, 3)):
+            raise InputError("boxes", f"shape ({n}, 3, 3) or (3, 3)", given.shape)
+        return np.broadcast_to(reduced_box(given), (n, 3, 3))
+
+    def __reduce__(self) -> tuple[Callable[..., "OpenMMEnergy"], tuple[Any, ...]]:
+        """As XML: another process makes contexts of its own."""
+        from openmm import XmlSerializer
+
+        text = XmlSerializer.serialize(self.system)
+        return _from_xml, (text, self.platform, self.properties, self.chunk)
+
+
+def _from_xml(text: str, platform: str, properties: dict[str, str], chunk: int) -> OpenMMEnergy:
+    from openmm import XmlSerializer
+
+    system = XmlSerializer.deserialize(text)
+    return OpenMMEnergy(system, platform=platform, properties=properties, chunk=chunk)
+
+
+def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
+    """The System in a file written by ``openmm.XmlSerializer``.
+
+    Raises ``InputError(field, ...)`` when there is none.
+    """
+    from openmm import OpenMMException, System, XmlSerializer
+
+    try:
+        found = XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(field, "a readable XML file", f"{path} ({error})") from error
+    except (OpenMMException, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else "damaged"
+        raise InputError(field, "an OpenMM System as XML", f"{path} ({first})") from error
+    if not isinstance(found, System):
+        raise InputError(field, "an OpenMM System as XML", f"{path}, a {type(found).__name__}")
+    return found
+
+
+def reduced_box(box: Array) -> Array:
+    """Box vectors (..., 3, 3) of the same lattice in the form OpenMM asks for.
+
+    a along x, b in the xy plane, and each vector less the whole vectors before it, so that
+    |b_x| <= a_x/2, |c_x| <= a_x/2, |c_y| <= b_y/2. Raises ``InputError`` when the lattice is
+    rotated (a not along x), as the positions would have to be as well.
+    """
+    box = np.array(box, dtype=np.float64)
+    a, b, c = (box[..., k, :] for k in range(3))
+    scale = 1e-5 * np.abs(box).max()
+    upper = np.stack([a[..., 1], a[..., 2], b[..., 2]])
+    diagonal = np.stack([a[..., 0], b[..., 1], c[..., 2]])
+    if not np.isfinite(box).all() or (diagonal <= 0).any() or (np.abs(upper) > scale).any():
+        raise InputError("boxes", "vectors a along x, b in the xy plane, c upwards", box.tolist())
+    c -= b * np.round(c[..., 1:2] / b[..., 1:2])
+    c -= a * np.round(c[..., :1] / a[..., :1])
+    b -= a * np.round(b[..., :1] / a[..., :1])
+    a[..., 1:] = 0.0
+    b[..., 2] = 0.0
+    return box
+
+
+def _refuse_constraints(system: "openmm.System") -> None:
+    n = system.getNumConstraints()
+    if n:
+        raise InputError(
+            "system",
+            "a System without constraints, on which no density in Cartesian coordinates exists "
+            "(build it with constraints=None, rigidWater=False; that is another model)",
+            f"{n} constraints",
+        )

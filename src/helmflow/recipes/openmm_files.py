@@ -1,0 +1,110 @@
+"""States and samples from the files of OpenMM workflows."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system, reduced_box
+from helmflow.energies.openmm_context import potential_of
+from helmflow.errors import InputError
+from helmflow.results import Check
+from helmflow.system.trajectory import Trajectory, check_order, read_topology, read_trajectory
+from helmflow.thermo import ThermodynamicState
+from helmflow.units import BOLTZMANN
+
+if TYPE_CHECKING:
+    import openmm
+
+MASS_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A state, samples of it, and what there is to say about its files."""
+
+    state: ThermodynamicState
+    samples: Tensor
+    notes: tuple[Check, ...]
+    bonds: tuple[tuple[int, int], ...]
+
+
+def openmm_state(
+    system: "openmm.System",
+    temperature: float,
+    *,
+    platform: str = "CPU",
+    executor: Executor | None = None,
+) -> ThermodynamicState:
+    """An OpenMM System at a temperature in kelvin: u(x) in kT of positions (batch, n, 3) in nm.
+
+    See `OpenMMEnergy` for platforms, executors and what is refused.
+    """
+    if not 0.0 < temperature < 1e6:
+        raise InputError("temperature", "a temperature in kelvin", temperature)
+    energy = OpenMMEnergy(system, platform=platform, executor=executor)
+    return ThermodynamicState(energy, 1.0 / (BOLTZMANN["kJ/mol"] * temperature))
+
+
+def read_states(
+    systems: Sequence[tuple[str, Path]],
+    trajectories: Sequence[tuple[str, Path]],
+    topology: Path,
+    temperature: float,
+    *,
+    platform: str = "CPU",
+    executor: Executor | None = None,
+    start: int = 0,
+    stride: int = 1,
+) -> list[Sampled]:
+    """One state per pair of a System (XML) and a trajectory, each given as (field, path).
+
+    The box is that of the trajectory. Raises ``InputError`` naming the field for files that are
+    damaged or do not belong together.
+    """
+    if len(systems) != len(trajectories):
+        raise InputError("traj", f"one for each of {len(systems)} systems", len(trajectories))
+    atoms = read_topology(topology)
+    found, masses = [], None
+    for (field, path), (traj_field, traj_path) in zip(systems, trajectories, strict=True):
+        system = read_openmm_system(path, field)
+        own = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+        check_order(atoms, own, field)
+        if masses is not None and np.abs(np.sort(own) - np.sort(masses)).max() < MASS_TOLERANCE:
+            _same_order(own, masses, field)
+        masses = own
+        frames = read_trajectory(traj_path, atoms, traj_field, start=start, stride=stride)
+        if system.usesPeriodicBoundaryConditions():
+            if frames.box is None:
+                raise InputError(traj_field, "a box, as the system is periodic", "none")
+            system.setDefaultPeriodicBoxVectors(*reduced_box(frames.box))
+        state = openmm_state(system, temperature, platform=platform, executor=executor)
+        notes = _notes(traj_field, frames, system)
+        bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
+        found.append(Sampled(state, torch.from_numpy(frames.positions), notes, bonds))
+    return found
+
+
+def _same_order(own: np.ndarray, others: np.ndarray, field: str) -> None:
+    wrong = np.flatnonzero(np.abs(own - others) > MASS_TOLERANCE)
+    if wrong.size:
+        k = int(wrong[0])
+        expected = "particles in the order of the first system"
+        raise InputError(field, expected, f"mass {own[k]:.4g} for {others[k]:.4g} at {k}")
+
+
+def _notes(field: str, frames: Trajectory, system: "openmm.System") -> tuple[Check, ...]:
+    notes = []
+    if frames.rounded is not None:
+        text = f"its format rounds to {frames.rounded}: energies from it are biased"
+        notes.append(Check(f"{field} is precise", 1.0, 0.0, False, "soft", text))
+    barostats = [name for name in potential_of(system)[1] if "Barostat" in name]
+    if barostats:
+        text = f"{', '.join(barostats)} left out; samples must be of constant volume"
+        notes.append(Check(f"{field} without barostat", 1.0, 0.0, False, "soft", text))
+    return tuple(notes)

@@ -1,0 +1,92 @@
+"""Targeted perturbation against plain BAR, on the published solvation test and on molecules."""
+
+import math
+
+import numpy as np
+import pytest
+
+import dipeptide
+from assertions import assert_calibrated
+from helmflow.estimators.bar import bar
+from helmflow.recipes.run import free_energy
+from helmflow.recipes.solvation import solvation_free_energy
+from helmflow.recipes.solvation_run import growth_path
+from helmflow.recipes.targeted import targeted_fep
+from helmflow.recipes.temperature import at_beta, temperature_perturbation
+from helmflow.system import load_system
+from helmflow.training.molecule_fit import MoleculeFit
+from helmflow.training.plan import TrainingPlan
+
+pytestmark = pytest.mark.benchmark
+REFERENCE = (33.533, 0.007)
+"""Integration with control variates and mapped BAR of seeds 1 to 4, pooled: this Hamiltonian."""
+
+
+def row(name, estimate):
+    print(f"{name:<28} {estimate.value:9.4f} +- {estimate.stderr:.4f}")
+
+
+@pytest.fixture(scope="module")
+def solvation():
+    return solvation_free_energy(growth_path(load_system("solvation/wca_125")), seed=11)
+
+
+def test_solvation(solvation):
+    mapped, plain = solvation.targeted.mapped, solvation.targeted.plain
+    seconds = sum(solvation.cpu_seconds.values())
+    print(f"\n{seconds:.0f} CPU seconds: {solvation.cpu_seconds}")
+    print(f"variance reduction {solvation.targeted.variance_reduction:.1f}")
+    for name, estimate in (
+        ("BAR, 9000 + 9000", plain),
+        ("BAR through the map", mapped),
+        ("TI", solvation.plain_integral),
+        ("TI with control variates", solvation.integral),
+        ("both", solvation.combined),
+    ):
+        row(name, estimate)
+    for estimate in (mapped, solvation.integral, solvation.combined):
+        assert abs(estimate.value - REFERENCE[0]) < 3.0 * math.hypot(estimate.stderr, REFERENCE[1])
+    assert abs(mapped.value - plain.value) < 3.0 * plain.stderr
+    assert solvation.targeted.works.forward.size == 9000
+    assert mapped.stderr <= 0.025
+    assert solvation.targeted.variance_reduction >= 50.0
+    assert solvation.combined.stderr <= 0.0125
+    assert seconds < 300.0
+
+
+def test_alanine_dipeptide_between_force_fields():
+    samples = dipeptide.samples(8000, steps=200)
+    fit = MoleculeFit(
+        22,
+        dipeptide.bonds(),
+        plan=TrainingPlan(steps=600, batch=64, clip_norm=100.0),
+    )
+    found = targeted_fep(*dipeptide.states(), *samples, map=fit, folds=1)
+    print()
+    row("BAR, same samples", found.plain_same)
+    row("BAR through the map", found.mapped)
+    scale = math.hypot(found.mapped.stderr, found.plain.stderr)
+    assert abs(found.mapped.value - found.plain.value) < 2.0 * scale
+    assert found.plain_same.stderr > 3.0 * found.mapped.stderr
+
+
+def test_ice_from_200_to_240_kelvin():
+    system = load_system("ice/mw_cubic_64")
+    found = temperature_perturbation(system, 240.0, records=160)
+    hot = at_beta(system, system.beta * 200.0 / 240.0, 240.0)
+    cold_run, hot_run = (free_energy(s, seed=3, target_error=5e-5) for s in (system, hot))
+    difference = hot_run.value - cold_run.value
+    stderr = math.hypot(cold_run.stderr, hot_run.stderr, found.result.stderr)
+    print(f"\nscaling map {found.result}; two absolute runs {difference:.5f}")
+    assert abs(found.result.value - difference) < 3.0 * stderr
+    assert abs(found.result.value - difference) < 2e-4
+
+
+def test_errors_through_the_map_are_calibrated(solvation):
+    """Disjoint parts of the samples scatter as their error bars say."""
+    works = solvation.targeted.works
+    parts = [
+        bar(works.forward[k : k + 300], works.reverse[k : k + 300]) for k in range(0, 9000, 300)
+    ]
+    centre = solvation.targeted.mapped.value
+    assert_calibrated(np.array([(p.value - centre) / p.stderr for p in parts]))

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from assertions import assert_consistent
+from exact import NormalState
+from helmflow.errors import InputError
+from helmflow.recipes.multistate import multistate
+
+
+def ladder(k=4, d=3):
+    return [
+        NormalState(torch.full((d,), 0.5 * i).double(), torch.full((d,), 0.85**i).double())
+        for i in range(k)
+    ]
+
+
+def run(n=500):
+    generator = torch.Generator().manual_seed(0)
+    states = ladder()
+    samples = [state.sample(n, generator) for state in states]
+    return multistate([s.reduced_potential for s in states], samples)
+
+
+def test_against_the_exact_answer():
+    found, states = run(), ladder()
+    exact = states[-1].free_energy - states[0].free_energy
+    assert_consistent(found.result.value, found.result.stderr, exact, resolve=1.0)
+    assert found.result.grade == "A"
+    assert [row.method for row in found.result.estimates][:2] == ["mbar", "bar, summed"]
+    arrays = found.arrays()
+    assert arrays["u_kn"].shape == (4, 2000)
+    assert arrays["overlap"].shape == (4, 4)
+    assert arrays["convergence_forward"][-1] == pytest.approx(found.result.value)
+
+
+def test_pymbar_takes_what_it_gives():
+    import pymbar
+
+    made = run(100).as_pymbar()
+    solver = pymbar.MBAR(made["u_kn"], made["N_k"], solver_protocol="robust")
+    theirs = solver.compute_free_energy_differences()
+    np.testing.assert_allclose(theirs["Delta_f"], made["Delta_f"], atol=1e-5)
+
+
+def test_u_nk_needs_pandas_only_when_asked():
+    pytest.importorskip("pandas")
+    assert run(100).u_nk().shape == (400, 4)
+
+
+def test_states_that_do_not_overlap_are_graded_f():
+    generator = torch.Generator().manual_seed(0)
+    near, far = ladder(2)
+    far = NormalState(far.mean + 6.0, far.width)
+    samples = [near.sample(60, generator), far.sample(60, generator)]
+    found = multistate([near.reduced_potential, far.reduced_potential], samples)
+    assert found.result.grade == "F"
+
+
+def test_mistakes():
+    with pytest.raises(InputError, match="samples"):
+        multistate([lambda x: x.sum(1)], [torch.zeros(9, 2)])

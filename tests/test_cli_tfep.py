@@ -1,0 +1,182 @@
+import json
+import subprocess
+import sys
+
+import mdtraj
+import numpy as np
+import openmm
+import pytest
+from typer.testing import CliRunner
+
+import gaussian_pair as pair
+from helmflow.cli import app
+
+
+def call(arguments, *more):
+    words = [word for item in arguments.items() for word in item]
+    return CliRunner().invoke(app, ["tfep", *words, *more])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return pair.write(tmp_path_factory.mktemp("pair"))
+
+
+def test_from_files_to_result_and_report(files, tmp_path):
+    options = ("--json", "--platform", "Reference", "--map", "gaussian")
+    done = call(files, "--out", str(tmp_path / "run"), *options)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["quantity"] == "free_energy_difference"
+    assert abs(result["value"] - pair.DELTA_F) < 5 * result["stderr"]
+    assert result["grade"] == "A"
+    methods = [row["method"] for row in result["estimates"]]
+    assert "bar" in methods
+    assert "bar, gaussian map" in methods
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    with np.load(tmp_path / "run" / "work.npz") as work:
+        assert work["w_F"].shape == (400,)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Overlap of states" in page
+    assert "Convergence" in page
+    assert "Free-energy difference" in page
+
+
+def test_nothing_but_json_reaches_stdout(files, tmp_path):
+    words = [word for item in files.items() for word in item]
+    code = "from helmflow.cli import app; app()"
+    command = [sys.executable, "-c", code, "tfep", *words, "--json", "--map", "none"]
+    command += ["--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["unit"] == "kT"
+
+
+def test_no_map_and_threads(files, tmp_path):
+    done = call(files, "--out", str(tmp_path / "run"), "--map", "none", "--threads", "2")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].startswith("Delta F = ")
+
+
+@pytest.mark.parametrize("choice", ["molecule", "trained"])
+def test_a_map_of_one_molecule_needs_one_molecule(choice, files, tmp_path):
+    done = call(files, "--out", str(tmp_path / "run"), "--map", choice)
+    assert done.exit_code == 2
+    assert "topology: expected one molecule" in done.stderr
+
+
+def test_a_directory_in_use_is_refused(files, tmp_path):
+    (tmp_path / "settings.toml").write_text("")
+    done = call(files, "--out", str(tmp_path))
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: out: expected a new or empty directory")
+
+
+def test_exchanged_trajectories_exit_with_1(files, tmp_path):
+    swapped = files | {"--traj-a": files["--traj-b"], "--traj-b": files["--traj-a"]}
+    done = call(swapped, "--out", str(tmp_path / "run"), "--json", "--map", "none")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["grade"] == "F"
+
+
+def test_rounded_coordinates_are_a_graded_warning(tmp_path):
+    arguments = pair.write(tmp_path / "xtc", kind="xtc")
+    done = call(arguments, "--out", str(tmp_path / "run"), "--json")
+    result = json.loads(done.stdout)
+    assert result["grade"] != "A"
+    assert any("is precise" in c["name"] and not c["passed"] for c in result["checks"])
+
+
+def test_several_states(files, tmp_path):
+    words = ["mbar", "--topology", files["--topology"], "--temperature", "300", "--json"]
+    for side in "ab":
+        words += ["--system", files[f"--system-{side}"], "--traj", files[f"--traj-{side}"]]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "run")])
+    assert done.exit_code in (0, 1), done.output
+    result = json.loads(done.stdout)
+    assert abs(result["value"] - pair.DELTA_F) < 5 * result["stderr"]
+    with np.load(tmp_path / "run" / "work.npz") as work:
+        assert work["u_kn"].shape == (2, 800)
+
+
+def with_system(folder, files, change):
+    system = pair.systems()[0]
+    change(system)
+    (folder / "bad.xml").write_text(openmm.XmlSerializer.serialize(system))
+    return files | {"--system-a": str(folder / "bad.xml")}
+
+
+def out_of_order(folder, files):
+    def change(system):
+        for k, mass in enumerate((1.008, 12.011, 12.011)):
+            system.setParticleMass(k, mass)
+
+    top = pair.topology()
+    top.atom(1).element = mdtraj.element.hydrogen
+    mdtraj.Trajectory(pair.CENTRES[None], top).save_pdb(str(folder / "top.pdb"))
+    return with_system(folder, files, change) | {"--topology": str(folder / "top.pdb")}
+
+
+def periodic(system):
+    force = openmm.NonbondedForce()
+    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    for _ in range(3):
+        force.addParticle(0.0, 0.1, 0.1)
+    system.addForce(force)
+
+
+def varying_box(folder, files):
+    made = mdtraj.Trajectory(pair.samples(20)[0].numpy(), pair.topology())
+    made.unitcell_lengths = 3.0 + 0.1 * np.random.default_rng(0).random((20, 3))
+    made.unitcell_angles = np.full((20, 3), 90.0)
+    made.save(str(folder / "bad.dcd"))
+    return files | {"--traj-a": str(folder / "bad.dcd")}
+
+
+def file_with(option, content):
+    def make(folder, files):
+        (folder / "bad.dcd").write_bytes(content)
+        return files | {option: str(folder / "bad.dcd")}
+
+    return make
+
+
+MISTAKES = {
+    "without constraints": lambda folder, files: with_system(
+        folder, files, lambda system: system.addConstraint(0, 1, 0.3)
+    ),
+    "system-a: expected 3 particles": lambda folder, files: with_system(
+        folder, files, lambda system: system.addParticle(1.0)
+    ),
+    "in the order of the topology": out_of_order,
+    "traj-a: expected a box": lambda folder, files: with_system(folder, files, periodic),
+    "constant box": varying_box,
+    "traj-a: expected a readable trajectory": file_with("--traj-a", b"CORD but not really"),
+    "which is not there": lambda folder, files: files | {"--traj-a": str(folder / "no.dcd")},
+    "an OpenMM System as XML": file_with("--system-b", b"<State/>"),
+    "temperature: expected": lambda _, files: files | {"--temperature": "-1"},
+}
+
+
+@pytest.mark.parametrize("expected", MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing_behind(expected, files, tmp_path):
+    done = call(MISTAKES[expected](tmp_path, files), "--out", str(tmp_path / "run"))
+    assert done.exit_code == 2, done.output
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_and_merge(files, tmp_path):
+    for part in ("1/2", "2/2"):
+        done = call(files, "--shard", part, "--out", str(tmp_path / "parts"), "--map", "none")
+        assert done.exit_code == 0, done.output
+        assert done.stdout.startswith("wrote ")
+    words = ["merge", str(tmp_path / "parts"), "--out", str(tmp_path / "run"), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code in (0, 1), done.output
+    assert abs(json.loads(done.stdout)["value"] - pair.DELTA_F) < 2.0
+    assert (tmp_path / "run" / "report.html").exists()
+    for bad in ("3", "0/2", "x/y"):
+        done = call(files, "--shard", bad, "--out", str(tmp_path / "parts"))
+        assert done.exit_code == 2
+        assert "shard: expected i/n" in done.stderr
