@@ -1,4 +1,4 @@
-"""Absolute free energies of crystals and lattice fields, with errors that can be trusted.
+"""Free energies of crystals, molecules and fields by flows, with errors that can be trusted.
 
     import helmflow as hf
 

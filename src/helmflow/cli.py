@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Free energies of crystals and lattice fields, with errors that can be trusted.",
+    help="Free energies of crystals, molecules and fields, with errors that can be trusted.",
     epilog="Start with: helmflow systems; helmflow run ice/mw_cubic_8",
 )
 
@@ -60,7 +60,7 @@ def main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Free energies of crystals and lattice fields, with errors that can be trusted."""
+    """Free energies of crystals, molecules and fields, with errors that can be trusted."""
 
 
 @app.command()

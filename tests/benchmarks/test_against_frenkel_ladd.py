@@ -21,8 +21,10 @@ def test_fewer_energies_than_frenkel_ladd(name):
     ratio = (theirs.cost.energy_evaluations / ours.cost.energy_evaluations) * (
         theirs.stderr / ours.stderr
     ) ** 2
-    print(f"\n{name}: default {ours}, {ours.cost.energy_evaluations} energies; Frenkel-Ladd "
-          f"{theirs}, {theirs.cost.energy_evaluations}; at equal error {ratio:.0f} times fewer")
+    print(
+        f"\n{name}: default {ours}, {ours.cost.energy_evaluations} energies; Frenkel-Ladd "
+        f"{theirs}, {theirs.cost.energy_evaluations}; at equal error {ratio:.0f} times fewer"
+    )
     scale = (ours.stderr**2 + theirs.stderr**2) ** 0.5
     assert abs(ours.value - theirs.value) < 4.0 * scale
     assert ratio > 50.0

