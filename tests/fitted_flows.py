@@ -4,10 +4,10 @@ from functools import cache
 
 from helmflow.bijectors.transport import Transport
 from helmflow.fields.potential import HarmonicField
-from helmflow.recipes.base import build_base
-from helmflow.recipes.crystal import Crystal
-from helmflow.recipes.lattice import LatticeField
-from helmflow.recipes.transport import fit_coefficients, sample_path
+from helmflow.recipes.flow.transport import fit_coefficients, sample_path
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.lattice import LatticeField
 from helmflow.settings import FlowSettings, Settings
 from helmflow.system import load_system
 

@@ -9,10 +9,10 @@ import dipeptide
 from assertions import assert_calibrated
 from helmflow.estimators.bar import bar
 from helmflow.recipes.run import free_energy
-from helmflow.recipes.solvation import solvation_free_energy
-from helmflow.recipes.solvation_run import growth_path
-from helmflow.recipes.targeted import targeted_fep
-from helmflow.recipes.temperature import at_beta, temperature_perturbation
+from helmflow.recipes.solvation.estimates import solvation_free_energy
+from helmflow.recipes.solvation.run import growth_path
+from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.recipes.two_states.temperature import at_beta, temperature_perturbation
 from helmflow.system import load_system
 from helmflow.training.molecule_fit import MoleculeFit
 from helmflow.training.plan import TrainingPlan

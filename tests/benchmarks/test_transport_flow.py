@@ -19,16 +19,16 @@ from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.fields.potential import HarmonicField
 from helmflow.recipes import run
-from helmflow.recipes.base import build_base
-from helmflow.recipes.crystal import Crystal
-from helmflow.recipes.flow_sampler import draws
-from helmflow.recipes.transport import (
+from helmflow.recipes.flow.sampler import draws
+from helmflow.recipes.flow.transport import (
     fit_coefficients,
     load_flow,
     sample_path,
     save_flow,
     with_enough_steps,
 )
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.crystal import Crystal
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, Settings
 from helmflow.streams import stream

@@ -12,10 +12,10 @@ from helmflow.fields.base import Field, Point
 from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
-from helmflow.recipes.base import build_base
-from helmflow.recipes.crystal import Crystal
-from helmflow.recipes.ladder import LadderSampler
-from helmflow.recipes.lattice import LatticeField
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.recipes.path.lattice import LatticeField
 from helmflow.settings import Settings
 from helmflow.system import load_system
 from small_systems import fcc_crystal

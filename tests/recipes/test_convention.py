@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.recipes.crystal import Crystal
+from helmflow.recipes.path.crystal import Crystal
 from helmflow.system import load_system
 
 EINSTEIN = [

@@ -8,18 +8,18 @@ import torch
 from helmflow.densities.base import Density
 from helmflow.errors import InputError
 from helmflow.objectives import with_known_gradient
-from helmflow.recipes import coupling
-from helmflow.recipes.base import build_base
-from helmflow.recipes.coupling import (
+from helmflow.recipes.flow import coupling
+from helmflow.recipes.flow.coupling import (
     lattice_base,
     neighbour_couplings,
     published_couplings,
     train_flow,
     whole_crystal,
 )
-from helmflow.recipes.coupling_files import load_bijector, save_bijector
-from helmflow.recipes.crystal import Crystal
-from helmflow.recipes.training_losses import has_score
+from helmflow.recipes.flow.coupling_files import load_bijector, save_bijector
+from helmflow.recipes.flow.training_losses import has_score
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.crystal import Crystal
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
 from helmflow.system import load_system

@@ -21,17 +21,18 @@ from helmflow.errors import InputError
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.recipes import flow as recipe
 from helmflow.recipes import run
-from helmflow.recipes.flow import PreparedFlow
-from helmflow.recipes.flow_certificate import partner_spread
-from helmflow.recipes.flow_sampler import draws
-from helmflow.recipes.flow_samples import sample_flow
-from helmflow.recipes.transport import load_flow, save_flow
+from helmflow.recipes.flow import prepare as recipe
+from helmflow.recipes.flow.certificate import partner_spread
+from helmflow.recipes.flow.prepare import PreparedFlow
+from helmflow.recipes.flow.sampler import draws
+from helmflow.recipes.flow.samples import sample_flow
+from helmflow.recipes.flow.transport import load_flow, save_flow
 from helmflow.results import RunDirectory
-from helmflow.settings import FlowSettings, Settings
+from helmflow.settings import FlowSettings, SamplingSettings, Settings
 from helmflow.streams import stream
 from helmflow.system import load_system
+from small_systems import fcc_crystal
 
 QUICK = Settings(method="flow", flow=FlowSettings(sweeps=8), target_error=1e-3)
 LJ32, LJ32_STDERR = 2.91951, 2e-5  # 24 runs of thermodynamic integration pooled, no flow
@@ -115,6 +116,30 @@ def test_flow_of_another_system_is_refused(other, message, tmp_path):
         load_flow(tmp_path / "flow.safetensors", *problem_and_base(other))
 
 
+def test_a_flow_needs_its_method(finished, tmp_path):
+    arguments = ["run", "lennard_jones/fcc_32", "--flow", str(finished[0]), "--out"]
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "flow: expected --method flow" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_run_leaves_nothing_behind(tmp_path):
+    arguments = ["run", "lennard_jones/fcc_32", "--method", "flow", "--max-evaluations", "20000"]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "max_evaluations: expected at least" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_energy_that_jumps_is_integrated_without_control_variates(tmp_path):
+    system = fcc_crystal(tmp_path, cutoff=1.5, shift=False)
+    settings = QUICK.model_copy(update={"target_error": 2e-3})
+    result = run(system, settings, None, lambda event: None)
+    assert "ti" in {row.method for row in result.estimates}
+    assert checks_of(result)["flow against integration"].value < 5.0
+
+
 def test_damaged_or_missing_flow_is_refused(tmp_path):
     problem, base, _, transport = fitted("lennard_jones/fcc_32")
     file = tmp_path / "flow.safetensors"
@@ -164,7 +189,8 @@ def test_a_planted_collapsed_flow_is_caught(monkeypatch):
 
     recipe_prepare = recipe.prepare_flow
     monkeypatch.setattr(sys.modules["helmflow.recipes.run"], "prepare_flow", collapsed)
-    result = flow_run("lennard_jones/fcc_32")
+    few = QUICK.model_copy(update={"sampling": SamplingSettings(max_rounds=2)})
+    result = flow_run("lennard_jones/fcc_32", settings=few)
     assert result.grade in "DF"
     assert not checks_of(result)["pareto k"].passed
 

@@ -5,7 +5,7 @@ import torch
 from assertions import assert_consistent
 from exact import NormalState
 from helmflow.errors import InputError
-from helmflow.recipes.multistate import multistate
+from helmflow.recipes.two_states.multistate import multistate
 
 
 def ladder(k=4, d=3):

@@ -8,8 +8,8 @@ import pytest
 from assertions import assert_consistent
 from helmflow.estimators import integration
 from helmflow.recipes import run
-from helmflow.recipes.crystal import Crystal
-from helmflow.recipes.lattice import LatticeField
+from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.lattice import LatticeField
 from helmflow.samplers.hmc import InterpolatedHMC
 from helmflow.settings import SamplingSettings, Settings
 from helmflow.system import load_system

@@ -4,8 +4,8 @@ import torch
 
 import gaussian_pair as pair
 from helmflow.errors import InputError
-from helmflow.recipes.shards import load_shards, merge_shards, save_shard, work_shard
-from helmflow.recipes.targeted import targeted_fep
+from helmflow.recipes.two_states.shards import load_shards, merge_shards, save_shard, work_shard
+from helmflow.recipes.two_states.targeted import targeted_fep
 from helmflow.training.map_fit import GaussianFit
 
 

@@ -4,10 +4,10 @@ import torch
 
 from assertions import assert_consistent
 from helmflow.errors import InputError
-from helmflow.recipes.growth_path import lattice_around
 from helmflow.recipes.run import run
-from helmflow.recipes.solvation import SolvationPlan, solvation_free_energy
-from helmflow.recipes.solvation_run import growth_path, scaled_plan
+from helmflow.recipes.solvation.estimates import SolvationPlan, solvation_free_energy
+from helmflow.recipes.solvation.growth_path import lattice_around
+from helmflow.recipes.solvation.run import growth_path, scaled_plan
 from helmflow.settings import Settings
 from helmflow.system import load_system
 from helmflow.training.transport_fit import PathNode, fit_transport, residual
@@ -94,7 +94,7 @@ def test_a_larger_ridge_wins_when_there_is_only_noise():
 def test_shipped_system_through_the_ordinary_pipeline(monkeypatch):
     system = load_system("solvation/wca_125")
     assert growth_path(system).radii == (2.597403, 2.844438)
-    monkeypatch.setattr("helmflow.recipes.solvation_run.scaled_plan", lambda error: TINY)
+    monkeypatch.setattr("helmflow.recipes.solvation.run.scaled_plan", lambda error: TINY)
     result = run(system, Settings(seed=3), None, lambda event: None)
     assert result.quantity == "free_energy_difference"
     assert result.system == "solvation/wca_125"

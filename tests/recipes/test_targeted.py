@@ -11,8 +11,8 @@ from helmflow.bijectors.affine import Affine
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.bar import bar
 from helmflow.estimators.fep import fep
-from helmflow.recipes.targeted import targeted_fep
-from helmflow.recipes.two_sided import Works
+from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.recipes.two_states.two_sided import Works
 from helmflow.training.map_fit import GaussianFit, two_works
 
 WIDE = NormalState(torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))

@@ -4,7 +4,7 @@ import pytest
 
 from helmflow.errors import InputError
 from helmflow.recipes.run import free_energy
-from helmflow.recipes.temperature import at_beta, temperature_perturbation
+from helmflow.recipes.two_states.temperature import at_beta, temperature_perturbation
 from helmflow.system import load_system
 
 

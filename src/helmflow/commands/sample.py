@@ -9,7 +9,7 @@ from helmflow.commands.mistakes import mistakes_in_one_line
 from helmflow.errors import InputError
 
 if TYPE_CHECKING:
-    from helmflow.recipes.flow_samples import FlowSamples
+    from helmflow.recipes.flow.samples import FlowSamples
 
 SUFFIXES = (".extxyz", ".xyz", ".npz", ".dcd", ".xtc")
 SINGLE_PRECISION = (".dcd", ".xtc")
@@ -34,7 +34,7 @@ def sample(
             raise InputError("out", "a new file", f"{out}, which exists")
         if weights and suffix in SINGLE_PRECISION:
             raise InputError("out", "extxyz or npz, which can hold weights", out)
-        from helmflow.recipes.flow_samples import sample_flow
+        from helmflow.recipes.flow.samples import sample_flow
 
         samples = sample_flow(run_dir, n, seed=seed)
         _write(samples, out, suffix, weights=weights)
@@ -52,7 +52,7 @@ def sample(
 
 
 def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> None:
-    from helmflow.recipes.configuration_files import write_extxyz, write_npz
+    from helmflow.recipes.flow.configuration_files import write_extxyz, write_npz
 
     x = samples.proposals if weights else samples.configurations
     log_w = samples.log_weights if weights else None
@@ -62,7 +62,11 @@ def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> 
         raise InputError("out", "an .npz file for a lattice field", out)
     elif suffix in (".extxyz", ".xyz"):
         write_extxyz(out, x, log_w, samples.system)
-    elif suffix == ".dcd":
-        samples.to_mdtraj().save_dcd(str(out))
     else:
-        samples.to_mdtraj().save_xtc(str(out))
+        trajectory = samples.to_mdtraj()
+        save = trajectory.save_dcd if suffix == ".dcd" else trajectory.save_xtc
+        try:
+            save(str(out))
+        except OSError as error:
+            out.unlink(missing_ok=True)
+            raise InputError("out", "a file that can be written", error) from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from helmflow.bijectors.base import Bijector
-    from helmflow.recipes.openmm_files import Sampled
+    from helmflow.recipes.two_states.openmm_files import Sampled
     from helmflow.results import Check, Result
     from helmflow.training.map_fit import MapFit
 
@@ -73,8 +73,8 @@ def tfep(
 ) -> None:
     """Free-energy difference of two sampled OpenMM states, without and with a map."""
     with mistakes_in_one_line(), _workers(threads) as executor:
-        from helmflow.recipes.openmm_maps import choose_map
-        from helmflow.recipes.targeted import targeted_fep
+        from helmflow.recipes.two_states.openmm_maps import choose_map
+        from helmflow.recipes.two_states.targeted import targeted_fep
 
         a, b = _read(
             [("system-a", system_a), ("system-b", system_b)],
@@ -114,7 +114,7 @@ def merge(
 ) -> None:
     """The free-energy difference from all shards of a calculation."""
     with mistakes_in_one_line():
-        from helmflow.recipes.shards import load_shards, merge_shards
+        from helmflow.recipes.two_states.shards import load_shards, merge_shards
 
         loaded = load_shards(shards)
 
@@ -142,7 +142,7 @@ def mbar(
 ) -> None:
     """Free energies of several sampled OpenMM states, in the order given."""
     with mistakes_in_one_line(), _workers(threads) as executor:
-        from helmflow.recipes.multistate import multistate
+        from helmflow.recipes.two_states.multistate import multistate
 
         found = _read(
             [(f"system {k}", path) for k, path in enumerate(system)],
@@ -171,7 +171,7 @@ def _shard(
     a: "Sampled", b: "Sampled", text: str, fit: "Bijector | MapFit | None", seed: int, out: Path
 ) -> Path:
     from helmflow.errors import InputError
-    from helmflow.recipes.shards import save_shard, work_shard
+    from helmflow.recipes.two_states.shards import save_shard, work_shard
 
     first, _, last = text.partition("/")
     if not (first.isdecimal() and last.isdecimal()):
@@ -192,7 +192,7 @@ def _read(
     start: int,
     stride: int,
 ) -> "list[Sampled]":
-    from helmflow.recipes.openmm_files import read_states
+    from helmflow.recipes.two_states.openmm_files import read_states
 
     with _silent_libraries():
         return read_states(

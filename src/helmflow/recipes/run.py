@@ -4,21 +4,21 @@ import time
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
-from helmflow.recipes.analysis import analyse
-from helmflow.recipes.base import build_base
-from helmflow.recipes.certificate import certificate
-from helmflow.recipes.crystal import Crystal
-from helmflow.recipes.density import run_density
-from helmflow.recipes.flow import PreparedFlow, prepare_flow
-from helmflow.recipes.flow_certificate import flow_checks
-from helmflow.recipes.flow_sampler import FlowSampler
-from helmflow.recipes.ladder import LadderSampler
-from helmflow.recipes.lattice import LatticeField
-from helmflow.recipes.outcome import Outcome, arrays_of, result_of
-from helmflow.recipes.plan import Plan, make_plan
-from helmflow.recipes.problem import Problem
-from helmflow.recipes.rounds import Progress, Rounds, check_budget
-from helmflow.recipes.solvation_run import run_solvation
+from helmflow.recipes.density.run import run_density
+from helmflow.recipes.flow.certificate import flow_checks
+from helmflow.recipes.flow.prepare import PreparedFlow, prepare_flow
+from helmflow.recipes.flow.sampler import FlowSampler
+from helmflow.recipes.path.analysis import analyse
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.certificate import certificate
+from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.recipes.path.lattice import LatticeField
+from helmflow.recipes.path.outcome import Outcome, arrays_of, result_of
+from helmflow.recipes.path.plan import Plan, make_plan
+from helmflow.recipes.path.problem import Problem
+from helmflow.recipes.path.rounds import Progress, Rounds, check_budget
+from helmflow.recipes.solvation.run import run_solvation
 from helmflow.results import Event, Result, RunDirectory
 from helmflow.settings import Method, Settings
 from helmflow.streams import stream
@@ -38,6 +38,8 @@ def run(
     """
     clock = (time.process_time(), time.time())
     settings = settings.resolved(system.kind)
+    if settings.flow.source is not None and settings.method != "flow":
+        raise InputError("flow", "--method flow with it", settings.method)
     if system.kind == "density":
         return run_density(system, settings, directory, progress)
     if system.kind == "two_states":

@@ -110,7 +110,8 @@ class RunDirectory:
         """Remove a run that has computed nothing, so that a corrected one can take its place."""
         if self.finished or self._checkpoint.exists():
             return
-        for name in ("metrics.jsonl", "settings.toml", "run.json"):
+        flows = ("flow.safetensors", "couplings.safetensors")
+        for name in (*flows, "metrics.jsonl", "settings.toml", "run.json"):
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -1,0 +1,1 @@
+"""Densities on tori and spheres."""

@@ -1,0 +1,164 @@
+"""From weighed samples of a flow to the result a person reads."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from helmflow.estimators.diagnostics import acceptance_rate, rejection_tau
+from helmflow.estimators.reweighting import reweight
+from helmflow.recipes.path.certificate import ENOUGH, at_least, at_most
+from helmflow.results import (
+    Bounds,
+    Check,
+    Cost,
+    EstimateRow,
+    Observable,
+    ReferenceDeviation,
+    Result,
+    grade,
+)
+from helmflow.samplers.independence import IndependenceChain, independence_metropolis
+from helmflow.settings import Settings
+from helmflow.streams import stream
+from helmflow.system import System
+
+if TYPE_CHECKING:
+    from helmflow.recipes.density.flow import FittedFlow
+    from helmflow.recipes.density.run import Quadrature, Weighed
+
+Array = np.ndarray
+
+
+def result_of_density(
+    system: System,
+    settings: Settings,
+    fitted: "FittedFlow",
+    weighed: "Weighed",
+    quadrature: "Quadrature | None",
+    n_evaluations: int,
+    spent: tuple[float, float],
+) -> tuple[Result, IndependenceChain]:
+    """The result with its certificate, and the Metropolis chain over the samples."""
+    estimate = weighed.estimate
+    log_w = -weighed.work.numpy()
+    chain = independence_metropolis(log_w, stream(settings.seed, "metropolis"))
+    exact = quadrature if quadrature is not None and quadrature.converged else None
+    checks = _checks(settings, fitted, weighed, quadrature)
+    # a grid sees every region: only without one can a missed mode go unnoticed
+    letter, reason = grade(checks, one_sided=exact is None)
+    value, stderr = -estimate.value, estimate.stderr
+    found = estimate.diagnostics
+    result = Result(
+        system=system.name,
+        quantity="log_partition_function",
+        value=value,
+        stderr=stderr,
+        unit="nat",
+        per="system",
+        convention=system.convention,
+        method="fep",
+        base=fitted.name,
+        grade=letter,
+        reason=reason,
+        checks=tuple(checks),
+        estimates=(
+            EstimateRow(
+                "fep", value, stderr, estimate.n_eff, found["ess_fraction"], found.get("pareto_k")
+            ),
+        ),
+        references=tuple(
+            ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
+            for r in system.references
+            if r.quantity == "log_partition_function"
+        ),
+        bounds=_bounds(weighed),
+        observables=tuple(_observables(weighed, log_w, value, chain)),
+        acceptance=chain.acceptance,
+        value_exact=None if exact is None else exact.log_z,
+        kl_exact=None if exact is None else exact.kl,
+        cost=Cost(spent[0], spent[1], n_evaluations),
+        seed=settings.seed,
+    )
+    return result, chain
+
+
+def _checks(
+    settings: Settings,
+    fitted: "FittedFlow",
+    weighed: "Weighed",
+    quadrature: "Quadrature | None",
+) -> list[Check]:
+    estimate = weighed.estimate
+    goal = math.inf if settings.target_error is None else settings.target_error
+    checks = [
+        at_most("target error", estimate.stderr, goal, "nats"),
+        at_least("weights that count", estimate.n_eff, ENOUGH, "Kish's number", hard=10.0),
+    ]
+    if quadrature is None or not quadrature.converged:
+        tail = estimate.diagnostics.get("pareto_k", math.inf)
+        checks.append(at_most("pareto k", tail, 0.7, "tail of the weights", hard=1.0))
+    else:
+        # a grid knows the variance of the weights; the shape of their tail need not be guessed
+        ratio = estimate.diagnostics["ess_fraction"] / quadrature.ess_fraction
+        checks.append(at_most("ESS over that on a grid", ratio, 1.2, "more is luck"))
+    if fitted.least_eigenvalue is not None:
+        checks.append(
+            at_least(
+                "least eigenvalue of the map",
+                fitted.least_eigenvalue,
+                0.0,
+                "positive means that it does not fold",
+                hard=0.0,
+            )
+        )
+    if quadrature is not None:
+        off = abs(-estimate.value - quadrature.log_z) / max(estimate.stderr, 1e-12)
+        checks += [
+            at_most("flow on a grid", abs(quadrature.mass - 1.0), 1e-6, "integral minus 1"),
+            at_most("ln Z on a grid", off, 4.0, "standard errors", hard=math.inf),
+        ]
+    return checks
+
+
+def _bounds(weighed: "Weighed") -> Bounds | None:
+    """``-<w>_q <= ln Z <= -<w>_p`` (Gibbs-Bogoliubov), the latter by reweighting."""
+    work = weighed.work.numpy()
+    if not np.isfinite(work).all():
+        return None
+    stderr = float(work.std(ddof=1)) / math.sqrt(len(work))
+    upper = reweight(work, -work)
+    return Bounds(-float(work.mean()), -upper.value, stderr, upper.stderr)
+
+
+def _observables(
+    weighed: "Weighed", log_w: Array, log_z: float, chain: IndependenceChain
+) -> list[Observable]:
+    """Mean potential, entropy, and what Metropolis sampling makes of the weights."""
+    potential = (weighed.work - weighed.log_q).numpy()
+    mean = reweight(potential, log_w)
+    n = len(log_w)
+    expected = acceptance_rate(log_w)
+    return [
+        Observable("<u>", mean.value, mean.stderr, chain.tau_acc),
+        Observable("entropy = ln Z + <u>", log_z + mean.value, mean.stderr),
+        Observable("acceptance, 1 - Gini", expected, math.sqrt(expected * (1 - expected) / n)),
+        Observable("tau of rejections", rejection_tau(log_w), 0.0),
+    ]
+
+
+def arrays_of_density(weighed: "Weighed", chain: IndependenceChain) -> Mapping[str, Array]:
+    """Works, samples ``x`` of the flow, and exact ``samples``: a Metropolis chain over them."""
+    n = len(weighed.work)
+    x = weighed.x.numpy()
+    return {
+        "lam": np.array([0.0]),
+        "node": np.zeros(n, dtype=np.int64),
+        "chain": np.zeros(n, dtype=np.int64),
+        "step": np.arange(n),
+        "work": weighed.work.numpy(),
+        "x": x,
+        "log_q": weighed.log_q.numpy(),
+        "samples": x[chain.index.numpy()],
+    }

@@ -1,0 +1,1 @@
+"""Flows of crystals and lattice fields: fitted or trained, sampled, certified, kept."""

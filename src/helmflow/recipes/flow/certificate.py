@@ -1,0 +1,121 @@
+"""Checks that only a flow needs: of its log-determinant, and against samples without it."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.transport import Transport
+from helmflow.densities.base import Density
+from helmflow.densities.gaussian import Gaussian
+from helmflow.manifolds.symmetry import SymmetryGroup
+from helmflow.recipes.flow.prepare import PreparedFlow
+from helmflow.recipes.flow.transport import integrator_bias
+from helmflow.recipes.path.analysis import Analysis
+from helmflow.recipes.path.certificate import at_most, sigmas
+from helmflow.recipes.path.problem import Problem
+from helmflow.results import Check
+from helmflow.settings import Settings
+from helmflow.streams import stream
+
+LARGEST_JACOBIAN = 700
+"""Dimensions up to which the whole Jacobian is compared; above, random directions."""
+
+PROBES = 512
+PARTNERS = 32
+PARTNERS_APART = 5.0
+"""Largest difference of ln q between equivalent configurations, kT."""
+
+STEP = 1e-5
+"""Of central differences, in standard deviations of the base."""
+
+
+def flow_checks(
+    prepared: PreparedFlow,
+    analysis: Analysis,
+    problem: Problem,
+    base: Gaussian,
+    settings: Settings,
+    goal: float,
+) -> list[Check]:
+    """What an effective sample size cannot see: a wrong log-determinant, a biased integrator."""
+    apart = sigmas(prepared.path.estimate, analysis.headline)
+    checks = [at_most("flow against integration", apart, 2.0, "standard errors", hard=6.0)]
+    generator = stream(settings.seed, "log-determinant")
+    if base.dim <= LARGEST_JACOBIAN:
+        u = base.sample(1, generator)
+        error = abs(log_det_error(prepared.bijector, base, u))
+        checks.append(_bound("log-determinant", error, 0.2 * goal, "kT, against the Jacobian"))
+    elif prepared.transport is not None:
+        z_score = divergence_error(prepared.transport, base, generator)
+        checks.append(_bound("divergence", z_score, 4.0, "standard errors, random directions"))
+    spread = partner_spread(prepared.flow, problem.symmetry, generator)
+    checks.append(_bound("symmetry partners", spread, PARTNERS_APART, "kT, rms of ln q"))
+    if prepared.transport is not None:
+        bias = integrator_bias(prepared.transport, problem, base, settings.seed + 1)
+        checks.append(_bound("integrator", bias, 0.3 * goal, "kT, on doubling the steps"))
+    return checks
+
+
+def log_det_error(bijector: Bijector, base: Gaussian, u: Tensor) -> float:
+    """Claimed log-determinant at u (1, n) minus that of the Jacobian by central differences."""
+    z = base.whiten(u)
+    active = _active(base)
+    shifts = STEP * torch.eye(len(base.precision), dtype=torch.float64)[active]
+    columns = []
+    for part in shifts.split(128):
+        ahead, behind = (
+            base.whiten(bijector.forward(base.colour(z + sign * part))[0]) for sign in (1, -1)
+        )
+        columns.append((ahead - behind)[:, active] / (2.0 * STEP))
+    log_det = torch.linalg.slogdet(torch.cat(columns)).logabsdet
+    return (bijector.forward(u)[1][0] - log_det).item()
+
+
+def divergence_error(flow: Transport, base: Gaussian, generator: Generator) -> float:
+    """Mean of claimed minus measured divergence, in standard errors.
+
+    E[v . (J v)] over random v is the trace of J (Hutchinson); along a direction J is a central
+    difference. Each probe has its own configuration and lambda.
+    """
+    differences = []
+    for _ in range(PROBES // 64):
+        lam = torch.rand((), generator=generator, dtype=torch.float64).item()
+        z, v = base.noise(64, generator), base.noise(64, generator).sign()
+        ahead, behind = (flow.velocity(z + sign * STEP * v, lam)[0] for sign in (1.0, -1.0))
+        measured = ((ahead - behind) * v).sum(1) / (2.0 * STEP)
+        differences.append(flow.velocity(z, lam)[1] - measured)
+    found = torch.cat(differences)
+    return abs(found.mean() / (found.std() / math.sqrt(len(found)))).item()
+
+
+def partner_spread(flow: Density, group: SymmetryGroup, generator: Generator) -> float:
+    """Root mean square of ln q(g x) - ln q(x) over samples x and symmetry operations g.
+
+    The target has the same density at both, so a flow that has found one of several equivalent
+    places, and not the others, shows here.
+    """
+    u, _ = flow.sample_and_log_prob(PARTNERS, generator)
+    chosen = (
+        torch.randint(size, (PARTNERS,), generator=generator).tolist()
+        for size in (len(group.translations), len(group.rotations))
+    )
+    d = group.rotations.shape[1]
+    moved = torch.empty_like(u).view(PARTNERS, -1, d)
+    for k, (shift, turn) in enumerate(zip(*chosen, strict=True)):
+        sites = torch.from_numpy(group.translations[shift][group.permutations[turn]])
+        rotation = torch.from_numpy(group.rotations[turn])
+        moved[k, sites] = u[k].view(-1, d) @ rotation.T
+    change = flow.log_prob(moved.view(PARTNERS, -1)) - flow.log_prob(u)
+    return change.square().mean().sqrt().item()
+
+
+def _active(base: Gaussian) -> Tensor:
+    """Components of z that are not idle."""
+    idle = base.noise(1, torch.Generator().manual_seed(0))[0] == 0.0
+    return ~idle
+
+
+def _bound(name: str, value: float, limit: float, meaning: str) -> Check:
+    return at_most(name, value, limit, meaning, hard=5.0 * limit)

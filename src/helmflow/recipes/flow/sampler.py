@@ -1,0 +1,119 @@
+"""Samples of a flow and of its target, advanced together."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.densities.base import Density
+from helmflow.densities.gaussian import Gaussian
+from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.recipes.path.problem import Problem
+from helmflow.samplers.hmc import ChainState
+from helmflow.shapes import Values
+
+BATCH = 256
+"""Configurations carried through the flow at a time, so that they stay in the caches."""
+
+
+class FlowSampler(LadderSampler):
+    """A ladder of two nodes: independent draws of ``flow`` at its foot, the target at its top.
+
+    Works are w = u_target + ln q with q the flow's density, for draws of the flow and for the
+    chains at the target. Chains move in the whitened coordinates of ``base``.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        base: Gaussian,
+        flow: Density,
+        chains: tuple[int, int],
+        generator: Generator,
+    ) -> None:
+        super().__init__(problem, base, (0.0, 1.0), chains, [], generator)
+        self.flow = flow
+        self.raw: Tensor | None = None  # (bins,) counts of the flow's samples, summed
+        self.reweighted: Tensor | None = None  # the same, weighted by exp(-w + shift)
+        self._shift: float | None = None
+        self._observed: list[Tensor] = []  # (n_base,) first observable of the flow's draws
+
+    @property
+    def observed(self) -> Tensor:
+        """First observable of every draw of the flow (sweeps, draws)."""
+        return torch.stack(self._observed)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to continue, as tensors."""
+        tensors = super().state()
+        tensors["observed"] = self.observed
+        if self.raw is not None and self.reweighted is not None and self._shift is not None:
+            tensors |= {
+                "raw_counts": self.raw,
+                "reweighted_counts": self.reweighted,
+                "shift": torch.tensor(self._shift, dtype=torch.float64),
+            }
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what ``state`` returned."""
+        super().restore(tensors)
+        self._observed = list(tensors["observed"])
+        if "raw_counts" in tensors:
+            self.raw = tensors["raw_counts"]
+            self.reweighted = tensors["reweighted_counts"]
+            self._shift = float(tensors["shift"])
+
+    def sample(self, n_sweeps: int) -> None:
+        """Record ``n_sweeps`` sweeps: one trajectory of every chain and fresh flow draws."""
+        self._state = self._hmc.init(self._chains().z)
+        before = self.problem.n_evaluations
+        for _ in range(n_sweeps):
+            self.records.accepted.append(self._advance())
+            u, log_q = draws(self.flow, self.n_base, self._generator)
+            potential, _ = self.problem.target(u)
+            drawn = potential + log_q
+            self._observed.append(self.problem.observe(u, potential)[0])
+            self._count(u, drawn)
+            self._record_works(torch.cat([drawn, self._chain_work(self._chains())]))
+        self._cost = (self.problem.n_evaluations - before) / n_sweeps
+
+    def curves(self) -> Mapping[str, np.ndarray]:
+        """Energies of the flow's draws and of the chains; g(r) of the flow, raw and reweighted."""
+        chains = torch.stack([o[0] for o in self.records.observables])
+        arrays = {"observed_flow": self.observed.numpy(), "observed_target": chains.numpy()}
+        if self.raw is None or self.reweighted is None:
+            return arrays
+        for name, counts in (("rdf_flow", self.raw), ("rdf_reweighted", self.reweighted)):
+            arrays[name] = self.problem.normalise_histogram(counts[:-1] / counts[-1])
+        return arrays
+
+    def _chain_work(self, chains: ChainState) -> Values:
+        log_q = [self.flow.log_prob(u) for u in chains.u.split(BATCH)]
+        return chains.potential + torch.cat(log_q)
+
+    def _record_works(self, works: Values) -> None:
+        self.records.work.append(works)
+        self.records.controls.append(works.new_empty(0, len(works)))
+        self._record_target(self._chains())
+
+    def _count(self, u: Tensor, work: Values) -> None:
+        counts = self.problem.histogram(u)
+        if counts is None:
+            return
+        if self._shift is None:
+            self._shift = work.mean().item()
+        raw, weighted = counts.sum(0), (self._shift - work).exp() @ counts
+        weights = (self._shift - work).exp().sum()
+        # The last entry is the sum of the weights, so that a mean can be taken at any time.
+        raw = torch.cat([raw, raw.new_tensor([len(u)])])
+        weighted = torch.cat([weighted, weights[None]])
+        self.raw = raw if self.raw is None else self.raw + raw
+        self.reweighted = weighted if self.reweighted is None else self.reweighted + weighted
+
+
+def draws(flow: Density, n: int, generator: Generator) -> tuple[Tensor, Values]:
+    """Independent samples (n, dim) of a flow and their log densities, in cache-sized batches."""
+    parts = [flow.sample_and_log_prob(min(BATCH, n - k), generator) for k in range(0, n, BATCH)]
+    return torch.cat([u for u, _ in parts]), torch.cat([log_q for _, log_q in parts])

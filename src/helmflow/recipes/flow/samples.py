@@ -1,0 +1,149 @@
+"""Exact samples from the flow of a finished run."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helmflow.errors import InputError
+from helmflow.estimators.reweighting import kish_ess
+from helmflow.generalised_work import density_work
+from helmflow.recipes.flow.prepare import stored_flow
+from helmflow.recipes.flow.sampler import draws
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.lattice import LatticeField
+from helmflow.results import RunDirectory
+from helmflow.samplers.independence import IndependenceChain, independence_metropolis
+from helmflow.settings import load_settings
+from helmflow.streams import stream
+from helmflow.system import System, load_system
+from helmflow.units import METRES
+
+if TYPE_CHECKING:
+    import ase
+    import mdtraj
+
+PROBLEMS = {"crystal": Crystal, "lattice_field": LatticeField}
+
+LEAST_EFFECTIVE = 10.0
+"""Effective samples below which exactness is a matter of luck and nothing is returned."""
+
+CHUNK = 2048
+"""Configurations drawn between two looks at the progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class FlowSamples:
+    """Proposals of a flow with their weights, and the Metropolis chain over them.
+
+    proposals: (n, N, 3) positions of a crystal, or (n, *shape) fields, from the flow itself;
+    log_weights: (n,) ln p/q up to a constant. ``configurations`` are exact: the chain repeats a
+    proposal where the next one was rejected.
+    """
+
+    system: System
+    proposals: Tensor
+    log_weights: Tensor
+    chain: IndependenceChain
+
+    @property
+    def configurations(self) -> Tensor:
+        """Configurations of the Metropolis chain, distributed like the target."""
+        return self.proposals[self.chain.index]
+
+    @cached_property
+    def n_eff(self) -> float:
+        """Effective number of samples: the smaller of Kish's number and n / 2 tau."""
+        n = len(self.log_weights)
+        return min(kish_ess(self.log_weights), n / (2.0 * self.chain.tau_acc))
+
+    def to_ase(self) -> "list[ase.Atoms]":
+        """Every configuration of the chain as ASE atoms, in the system's length unit."""
+        import ase
+
+        self._require_crystal("ASE atoms")
+        symbols, cell = _symbols(self.system), self.system.cell.numpy()
+        return [
+            ase.Atoms(symbols, positions=x, cell=cell, pbc=True)
+            for x in self.configurations.numpy()
+        ]
+
+    def to_mdtraj(self) -> "mdtraj.Trajectory":
+        """The chain as an mdtraj trajectory: nanometres (or sigma), single precision."""
+        import mdtraj
+
+        self._require_crystal("a trajectory")
+        topology = mdtraj.Topology()
+        residue = topology.add_residue("CRY", topology.add_chain())
+        for symbol in _symbols(self.system):
+            known = symbol != "X"
+            element = mdtraj.element.get_by_symbol(symbol) if known else mdtraj.element.virtual
+            topology.add_atom(symbol, element, residue)
+        metres = METRES[self.system.units.length]
+        scale = 1.0 if metres is None else metres / 1e-9
+        x = (scale * self.configurations).numpy().astype(np.float32)
+        trajectory = mdtraj.Trajectory(x, topology)
+        trajectory.unitcell_vectors = np.tile(scale * self.system.cell.numpy(), (len(x), 1, 1))
+        return trajectory
+
+    def _require_crystal(self, what: str) -> None:
+        if self.system.kind != "crystal":
+            raise InputError("out", "numpy arrays (.npz) for a lattice field", what)
+
+
+def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
+    """Draw n proposals from the flow of a finished run and make them exact by Metropolis.
+
+    ``run``: directory of ``helmflow run --method flow``. Raises InputError for any other
+    directory, and when so few of the n proposals would be effective that the result could not be
+    trusted.
+    """
+    directory = RunDirectory.open(Path(run))
+    settings = load_settings(directory.path / "settings.toml", {})
+    if settings.method != "flow":
+        raise InputError("run", "a run of `helmflow run --method flow`", f"{run}")
+    if n < 2:
+        raise InputError("n", "at least 2", n)
+    system = load_system(directory.system)
+    if system.digest != directory.digest:
+        raise InputError("run", f"the system {run} was started with", "a changed system")
+    if system.kind not in PROBLEMS:
+        raise InputError("run", "a run of a crystal or lattice field", f"one of {system.name}")
+    problem = PROBLEMS[system.kind](system)
+    base, _ = build_base(problem, settings)
+    flow = stored_flow(problem, base, settings, directory.path)
+    generator = stream(seed, "proposals")
+    parts, weights = [], []
+    for start in range(0, n, CHUNK):
+        u, log_q = draws(flow, min(CHUNK, n - start), generator)
+        parts.append(u)
+        weights.append(-density_work(u, log_q, lambda u: problem.target(u)[0]))
+    log_weights = torch.cat(weights)
+    chain = independence_metropolis(log_weights, stream(seed, "metropolis"))
+    samples = FlowSamples(system, _configurations(system, torch.cat(parts)), log_weights, chain)
+    if samples.n_eff < LEAST_EFFECTIVE:
+        raise InputError(
+            "n",
+            f"enough for {LEAST_EFFECTIVE:.0f} effective samples (about "
+            f"{int(n * LEAST_EFFECTIVE / samples.n_eff) + 1})",
+            f"{n}, of which {samples.n_eff:.1f} are effective",
+        )
+    return samples
+
+
+def _configurations(system: System, u: Tensor) -> Tensor:
+    if system.kind != "crystal":
+        return u.view(len(u), *system.energy.shape)
+    return system.reference_positions + u.view(len(u), -1, 3)
+
+
+def _symbols(system: System) -> list[str]:
+    """Chemical symbols; X where a species is not an element."""
+    from ase.data import atomic_numbers
+
+    return [name if name in atomic_numbers else "X" for name in system.species]

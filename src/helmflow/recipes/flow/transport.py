@@ -1,0 +1,155 @@
+"""Transport flows: fitted by least squares along the path, kept in a file, used at any size."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from helmflow.bijectors.transport import Transport
+from helmflow.densities.gaussian import Gaussian
+from helmflow.errors import InputError
+from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.integration import Ladder
+from helmflow.fields.base import Field
+from helmflow.recipes.path.analysis import Samples, integrate
+from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.recipes.path.plan import make_plan
+from helmflow.recipes.path.problem import Problem
+from helmflow.results.result import own_version
+from helmflow.settings import Settings
+from helmflow.streams import stream
+from helmflow.training.checkpoint import load, save
+from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+
+FIT_SWEEPS = 24
+"""Recorded sweeps of the ladder that the coefficients are fitted to."""
+
+DEGREE = 3
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Runge-Kutta steps to choose from."""
+
+STEP_SAMPLES = 64
+STEP_BIAS = 0.1
+"""Bias of the integrator that is accepted, in target errors."""
+
+RIDGES = (1e-7, 1e-6, 1e-5, 1e-4)
+KIND = "transport"
+FILE = "flow.safetensors"
+
+
+@dataclass(frozen=True)
+class PathSamples:
+    """Samples of every node between base and target, with the Stein functions of a transport.
+
+    ``estimate``: thermodynamic integration with control variates, kT; no flow enters it.
+    """
+
+    samples: Samples
+    estimate: Estimate
+
+
+def sample_path(
+    problem: Problem,
+    base: Gaussian,
+    fields: Sequence[Field],
+    settings: Settings,
+    burnt: Callable[[int, int], None],
+) -> PathSamples:
+    """Short chains on the straight path from ``base`` to the target."""
+    plan = make_plan(problem, base, settings.model_copy(update={"method": "auto"}))
+    generator = stream(settings.seed, "flow")
+    sampler = LadderSampler(problem, base, plan.lam, plan.chains, fields, generator)
+    sampler.burn_in(plan.burn_in, burnt)
+    sampler.sample(settings.flow.sweeps or FIT_SWEEPS)
+    state = sampler.state()
+    samples = Samples.from_columns(
+        plan.lam, sampler.node, state["work"].numpy(), state["controls"].numpy()
+    )
+    # Where the energy jumps, Stein functions have no known mean: the integral does without them,
+    # and the flow does not mind, because its own determinant is exact.
+    trusted = samples if problem.continuous else Samples(samples.lam, samples.work, None)
+    return PathSamples(samples, integrate(trusted).estimate)
+
+
+def fit_coefficients(samples: Samples) -> TransportFit:
+    """Least squares of the work on the Stein functions along the path."""
+    weights = Ladder.lobatto(len(samples.lam)).weight
+    nodes = [
+        PathNode(float(lam), float(weight), work.ravel(), controls.reshape(len(controls), -1))
+        for lam, weight, work, controls in zip(
+            samples.lam, weights, samples.work, samples.controls or [], strict=True
+        )
+    ]
+    families = np.arange(len(nodes[0].stein))
+    return fit_transport(nodes, families, degree=min(DEGREE, len(nodes) - 2), ridges=RIDGES)
+
+
+def with_enough_steps(
+    flow: Transport, problem: Problem, base: Gaussian, settings: Settings, goal: float
+) -> Transport:
+    """The flow with as few steps as keep the integrator's bias well below ``goal`` (kT)."""
+    if settings.flow.steps is not None:
+        return flow.with_steps(settings.flow.steps)
+    for n_steps in STEPS:
+        chosen = flow.with_steps(n_steps)
+        if integrator_bias(chosen, problem, base, settings.seed) <= STEP_BIAS * goal:
+            return chosen
+    return flow.with_steps(STEPS[-1])
+
+
+def integrator_bias(flow: Transport, problem: Problem, base: Gaussian, seed: int) -> float:
+    """Mean change of the work when the number of steps is doubled, kT."""
+    u = base.sample(STEP_SAMPLES, stream(seed, "integrator"))
+    works = []
+    for stepped in (flow, flow.with_steps(2 * flow.n_steps)):
+        y, log_det = stepped.forward(u)
+        works.append(problem.target(y)[0] - log_det)
+    return abs((works[0] - works[1]).mean().item())
+
+
+def save_flow(path: Path, problem: Problem, flow: Transport) -> None:
+    """Write coefficients and what tells whether another system is the same crystal."""
+    tensors = {
+        "coefficients": torch.from_numpy(flow.coefficients),
+        "grids": torch.tensor(problem.grids(flow.fields), dtype=torch.float64),
+    }
+    header = {
+        "flow": KIND,
+        "version": own_version(),
+        "system": problem.system.name,
+        "fingerprint": json.dumps(problem.fingerprint()),
+    }
+    tensors["n_steps"] = torch.tensor(flow.n_steps)
+    save(path, tensors, header)
+
+
+def load_flow(path: Path, problem: Problem, base: Gaussian) -> Transport:
+    """Read coefficients fitted at this or any other size of the same crystal.
+
+    ``path`` is the file or the run directory that holds it. Raises InputError("flow", ...) for
+    another crystal, density, temperature or version, and for a damaged file.
+    """
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise InputError("flow", f"a run of --method flow, or its {FILE}", path)
+    try:
+        tensors, header = load(file, {"flow": KIND, "version": own_version()})
+    except InputError as error:
+        raise InputError("flow", "a transport flow of this version", error) from error
+    _require_same(json.loads(header["fingerprint"]), problem.fingerprint(), header["system"])
+    fields = problem.transport_fields(base, tensors["grids"].tolist())
+    coefficients, n_steps = tensors["coefficients"].numpy(), int(tensors["n_steps"])
+    return Transport(base, fields, coefficients, n_steps=n_steps)
+
+
+def _require_same(fitted: Mapping[str, float], own: Mapping[str, float], name: str) -> None:
+    for key in sorted({*fitted, *own}):
+        there, here = fitted.get(key, math.nan), own.get(key, math.nan)
+        if not math.isclose(there, here, rel_tol=1e-6, abs_tol=1e-9):
+            raise InputError(
+                "flow", f"a flow of this crystal ({key} = {here:.8g})", f"{name} with {there:.8g}"
+            )

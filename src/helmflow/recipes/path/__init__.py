@@ -1,0 +1,1 @@
+"""Free energies along the path from a Gaussian base: crystals and lattice fields."""

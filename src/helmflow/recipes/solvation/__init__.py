@@ -1,0 +1,1 @@
+"""Solvation of a growing sphere."""

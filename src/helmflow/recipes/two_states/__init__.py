@@ -1,0 +1,1 @@
+"""Free-energy differences between sampled states, without and with maps."""

@@ -1,0 +1,157 @@
+"""From the works of a targeted calculation to the result a person reads."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from helmflow.energies.openmm import OpenMMEnergy
+from helmflow.estimators.diagnostics import work_bounds
+from helmflow.estimators.estimate import Estimate
+from helmflow.recipes.path.certificate import at_most
+from helmflow.recipes.two_states.endpoints import State
+from helmflow.recipes.two_states.mapped import Mapped
+from helmflow.recipes.two_states.two_sided import Works
+from helmflow.recipes.two_states.two_sided_checks import two_sided_checks
+from helmflow.results import Bounds, Check, Cost, EstimateRow, Observable, OtherUnit, Result, grade
+from helmflow.thermo import ThermodynamicState
+from helmflow.units import BOLTZMANN, convert_energy
+
+CONVENTION = (
+    "f_B - f_A of the configurational integrals over Cartesian coordinates; momenta and masses "
+    "are the same in both states and cancel"
+)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a calculation has taken so far."""
+
+    clock: tuple[float, float]
+    energy_evaluations: int
+
+    def total(self) -> Cost:
+        """Processor and wall seconds since the clock was read."""
+        cpu, wall = self.clock
+        return Cost(time.process_time() - cpu, time.time() - wall, self.energy_evaluations)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: a name, and what a result says about it besides numbers."""
+
+    name: str
+    n_particles: int | None
+    temperature: float | None  # kelvin
+    seed: int
+
+
+def temperature_of(*states: State) -> float | None:
+    """Kelvin, where all states are OpenMM's and share one temperature."""
+    betas = {s.beta if isinstance(s, ThermodynamicState) else None for s in states}
+    openmm = all(isinstance(getattr(s, "energy", None), OpenMMEnergy) for s in states)
+    if not openmm or len(betas) != 1:
+        return None
+    return 1.0 / (BOLTZMANN["kJ/mol"] * betas.pop())
+
+
+def outcome(
+    question: Question,
+    plain_works: Works,
+    mapped: Mapped | None,
+    more_checks: Sequence[Check],
+    costs: Costs,
+) -> tuple[Result, Works, Mapping[str, Estimate]]:
+    """Result, works of the headline, and the estimates "plain", "mapped" and "same"."""
+    estimates = {"plain": plain_works.bar()}
+    headline, works = estimates["plain"], plain_works
+    if mapped is not None:
+        estimates |= {
+            "mapped": mapped.works.bar(f"bar, {mapped.name} map"),
+            "same": mapped.same.bar("bar, same samples"),
+        }
+        if estimates["mapped"].stderr < headline.stderr:
+            headline, works = estimates["mapped"], mapped.works
+    checks = [*two_sided_checks(works, headline), *more_checks]
+    letter, reason = grade(checks, one_sided=False)
+    lower, upper = work_bounds(works.forward, works.reverse, g=works.g)
+    result = Result(
+        system=question.name,
+        quantity="free_energy_difference",
+        value=headline.value,
+        stderr=headline.stderr,
+        unit="kT",
+        per="system",
+        n_particles=question.n_particles,
+        convention=CONVENTION,
+        method=headline.method,
+        grade=letter,
+        reason=reason,
+        checks=tuple(checks),
+        estimates=tuple(row(e) for e in _ordered(headline, estimates, plain_works, mapped)),
+        bounds=Bounds(lower.value, upper.value, lower.stderr, upper.stderr),
+        other_units=tuple(other_units(headline, question.temperature)),
+        observables=tuple(_overfitting(mapped)),
+        cost=costs.total(),
+        seed=question.seed,
+    )
+    return result, works, estimates
+
+
+def row(estimate: Estimate) -> EstimateRow:
+    """One line of the table of estimates."""
+    found = estimate.diagnostics
+    fractions = [found[k] for k in found if k.startswith("ess_fraction")]
+    tails = [found[k] for k in found if k.startswith("pareto_k")]
+    return EstimateRow(
+        method=estimate.method,
+        value=estimate.value,
+        stderr=estimate.stderr,
+        n_eff=estimate.n_eff,
+        ess_fraction=min(fractions, default=None),
+        pareto_k=max(tails, default=None),
+        overlap=found.get("overlap"),
+    )
+
+
+def other_units(estimate: Estimate, temperature: float | None) -> list[OtherUnit]:
+    """The same difference in kJ/mol, kcal/mol and eV, where the temperature is known."""
+    if temperature is None:
+        return []
+    kT = BOLTZMANN["kJ/mol"] * temperature
+    scales = {u: convert_energy(kT, "kJ/mol", u) for u in BOLTZMANN if u != "epsilon"}
+    return [OtherUnit(u, estimate.value * s, estimate.stderr * s) for u, s in scales.items()]
+
+
+def _ordered(
+    headline: Estimate, estimates: Mapping[str, Estimate], plain: Works, mapped: Mapped | None
+) -> list[Estimate]:
+    rows = [headline, *(e for e in estimates.values() if e is not headline)]
+    if mapped is not None:
+        rows += mapped.works.sides(f", {mapped.name} map")
+    return rows + list(plain.sides())
+
+
+def losses(n_lost: int, n_kept: int) -> list[Check]:
+    """A check on samples without a finite energy in their own state, if there are any."""
+    if n_lost == 0:
+        return []
+    part = n_lost / (n_lost + n_kept)
+    return [at_most("samples left out", part, 1e-3, "no finite energy of their own", hard=0.05)]
+
+
+def _overfitting(mapped: Mapped | None) -> list[Observable]:
+    """Mean dissipation <w_F> + <w_R> (kT) on the samples of the fit and on the others."""
+    if mapped is None or mapped.fitted is None:
+        return []
+    return [
+        _dissipation("dissipation, fitted samples", mapped.fitted),
+        _dissipation("dissipation, evaluated samples", mapped.works),
+        _dissipation("dissipation without a map", mapped.same),
+    ]
+
+
+def _dissipation(name: str, works: Works) -> Observable:
+    lower, upper = work_bounds(works.forward, works.reverse, g=works.g)
+    return Observable(name, upper.value - lower.value, float(np.hypot(upper.stderr, lower.stderr)))

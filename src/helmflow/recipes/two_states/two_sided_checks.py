@@ -1,0 +1,71 @@
+"""The checks of a free-energy difference between two sampled states."""
+
+import math
+
+import numpy as np
+from scipy.stats import chi2
+
+from helmflow.estimators.diagnostics import work_bounds
+from helmflow.estimators.estimate import Estimate
+from helmflow.recipes.path.certificate import (
+    ENOUGH,
+    HOPELESS_OVERLAP,
+    at_least,
+    at_most,
+    sigmas,
+)
+from helmflow.recipes.two_states.two_sided import Works
+from helmflow.results import Check
+
+
+def two_sided_checks(works: Works, estimate: Estimate) -> list[Check]:
+    """What Mey et al. (doi:10.33011/livecoms.2.1.18378) ask of two sampled states, and more."""
+    found = estimate.diagnostics
+    sizes = (works.forward.size / works.g[0], works.reverse.size / works.g[1])
+    up, down = works.sides()
+    tails = [found.get(f"pareto_k_{side}", math.inf) for side in ("forward", "reverse")]
+    return [
+        at_least("effective samples", min(sizes), ENOUGH, "fewer of the two sides", hard=10.0),
+        at_least(
+            "overlap",
+            found["overlap"],
+            0.03,
+            "probability that a sample of one state belongs to the other",
+            hard=HOPELESS_OVERLAP,
+        ),
+        at_least("samples in the overlap", found["n_overlap"], ENOUGH, "those that BAR rests on"),
+        at_most("forward against reverse", sigmas(up, down), 2.0, "standard errors"),
+        at_most("pareto k", max(tails), 0.7, "tails of the weights from both sides"),
+        _second_law(works),
+        *_repeats(works),
+    ]
+
+
+def _second_law(works: Works) -> Check:
+    """<w_F> + <w_R> is a sum of two Kullback-Leibler divergences, never negative."""
+    lower, upper = work_bounds(works.forward, works.reverse, g=works.g)
+    gap, scale = upper.value - lower.value, math.hypot(upper.stderr, lower.stderr)
+    below = -gap / scale if math.isfinite(scale) and scale > 0.0 else 0.0
+    return at_most(
+        "bounds in order",
+        max(below, 0.0),
+        3.0,
+        "standard errors by which the upper bound lies below the lower one, as it does when the "
+        "samples of A and B are exchanged",
+        hard=5.0,
+    )
+
+
+def _repeats(works: Works) -> list[Check]:
+    blocks = works.blocks()
+    if not blocks or not all(b.stderr > 0.0 and math.isfinite(b.stderr) for b in blocks):
+        return []
+    value = np.array([b.value for b in blocks])
+    weight = np.array([b.stderr for b in blocks]) ** -2.0
+    centre = float(weight @ value / weight.sum())
+    chance = float(chi2.sf(float(weight @ (value - centre) ** 2), len(blocks) - 1))
+    first, last = works.part(0.0, 0.5).bar(), works.part(0.5, 1.0).bar()
+    return [
+        at_least("quarters agree", chance, 0.01, "chance of their scatter"),
+        at_most("halves agree", sigmas(first, last), 3.0, "standard errors"),
+    ]
