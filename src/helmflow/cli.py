@@ -12,7 +12,7 @@ import typer
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
 from helmflow.commands.sample import sample
 from helmflow.commands.tfep import mbar, merge, tfep
-from helmflow.errors import InputError
+from helmflow.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +106,7 @@ def run(
         try:
             with _interruptible(f"helmflow run {system} --out {path} --resume"):
                 result = _finish(loaded, chosen, directory)
-        except InputError:
+        except (InputError, ConvergenceError):
             directory.discard()
             raise
         typer.echo(result.to_json() if as_json else _summary(result, directory.report))

@@ -8,6 +8,7 @@ import mdtraj
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from assertions import assert_consistent
@@ -17,7 +18,7 @@ from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.transport import Transport
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
-from helmflow.errors import InputError
+from helmflow.errors import ConvergenceError, InputError
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
@@ -130,6 +131,37 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path):
     assert done.exit_code == 2
     assert "max_evaluations: expected at least" in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_its_own_flow(finished, tmp_path):
+    """The source may be gone or replaced by then."""
+    source = tmp_path / "source"
+    source.mkdir()
+    copy = (finished[0] / "flow.safetensors").read_bytes()
+    (source / "flow.safetensors").write_bytes(copy)
+    flow = FlowSettings(sweeps=8, source=str(source))
+    settings = QUICK.model_copy(update={"flow": flow}).resolved("crystal")
+    system = load_system("lennard_jones/fcc_32")
+    directory = RunDirectory.create(tmp_path / "run", settings.to_toml(), system.digest)
+    (tmp_path / "run" / "flow.safetensors").write_bytes(copy)
+    (source / "flow.safetensors").unlink()
+    assert run(system, settings, directory, lambda event: None).method == "lbar"
+    one, two = (load_file(path / "flow.safetensors") for path in (finished[0], tmp_path / "run"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one if key != "n_steps")
+
+
+def test_a_flow_that_diverges_is_one_line(monkeypatch):
+    honest = Transport.velocity
+
+    def wild(self, x, t):
+        velocity, divergence = honest(self, x, t)
+        return velocity, divergence + torch.where(x[:, 0] > 2.0, torch.nan, 0.0)
+
+    monkeypatch.setattr(Transport, "velocity", wild)
+    settings = QUICK.model_copy(update={"flow": FlowSettings(sweeps=8, steps=2)})
+    with pytest.raises(ConvergenceError, match="the flow diverges on"):
+        flow_run("lennard_jones/fcc_32", settings=settings)
 
 
 def test_an_energy_that_jumps_is_integrated_without_control_variates(tmp_path):

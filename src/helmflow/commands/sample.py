@@ -64,9 +64,12 @@ def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> 
         write_extxyz(out, x, log_w, samples.system)
     else:
         trajectory = samples.to_mdtraj()
+        whole = out.with_name(f".{out.stem}.tmp{suffix}")
         save = trajectory.save_dcd if suffix == ".dcd" else trajectory.save_xtc
         try:
-            save(str(out))
+            out.parent.mkdir(parents=True, exist_ok=True)
+            save(str(whole))
+            whole.replace(out)
         except OSError as error:
-            out.unlink(missing_ok=True)
+            whole.unlink(missing_ok=True)
             raise InputError("out", "a file that can be written", error) from error

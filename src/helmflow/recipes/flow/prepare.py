@@ -68,9 +68,11 @@ def prepare_flow(
     kind, transport = settings.flow.kind, None
     if kind != "transport" and not isinstance(problem, Crystal):
         raise InputError("flow.kind", '"transport" for a lattice field', kind)
-    source = settings.flow.source if kind == "transport" else None
-    if source is not None:
-        transport = load_flow(Path(source), problem, base)
+    source = None if settings.flow.source is None else Path(settings.flow.source)
+    if directory is not None and (directory.path / FILE).is_file():
+        source = directory.path  # resumed: its own copy, whatever has become of the source
+    if source is not None and kind == "transport":
+        transport = load_flow(source, problem, base)
     fields = problem.transport_fields(base)
     path = sample_path(problem, base, [HarmonicField(base.dim), *fields], settings, burnt)
     progress(_event(problem, "path", 1, 1))

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
+from helmflow.errors import ConvergenceError
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.problem import Problem
 from helmflow.samplers.hmc import ChainState
@@ -94,6 +95,13 @@ class FlowSampler(LadderSampler):
         return chains.potential + torch.cat(log_q)
 
     def _record_works(self, works: Values) -> None:
+        diverged = int(works.isnan().sum())
+        if diverged:
+            raise ConvergenceError(
+                f"the flow diverges on {diverged} of {len(works)} samples: try more flow.sweeps, "
+                "more flow.steps, or --method auto",
+                float(diverged),
+            )
         self.records.work.append(works)
         self.records.controls.append(works.new_empty(0, len(works)))
         self._record_target(self._chains())

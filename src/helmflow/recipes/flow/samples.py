@@ -107,6 +107,8 @@ def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     settings = load_settings(directory.path / "settings.toml", {})
     if settings.method != "flow":
         raise InputError("run", "a run of `helmflow run --method flow`", f"{run}")
+    if directory.read_result().grade == "F":
+        raise InputError("run", "a flow that passed its checks", f"{run}, whose grade is F")
     if n < 2:
         raise InputError("n", "at least 2", n)
     system = load_system(directory.system)

@@ -20,7 +20,7 @@ from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.plan import make_plan
 from helmflow.recipes.path.problem import Problem
 from helmflow.results.result import own_version
-from helmflow.settings import Settings
+from helmflow.settings import SamplingSettings, Settings
 from helmflow.streams import stream
 from helmflow.training.checkpoint import load, save
 from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
@@ -60,7 +60,8 @@ def sample_path(
     burnt: Callable[[int, int], None],
 ) -> PathSamples:
     """Short chains on the straight path from ``base`` to the target."""
-    plan = make_plan(problem, base, settings.model_copy(update={"method": "auto"}))
+    own = {"method": "auto", "sampling": SamplingSettings()}
+    plan = make_plan(problem, base, settings.model_copy(update=own))
     generator = stream(settings.seed, "flow")
     sampler = LadderSampler(problem, base, plan.lam, plan.chains, fields, generator)
     sampler.burn_in(plan.burn_in, burnt)
@@ -102,13 +103,16 @@ def with_enough_steps(
 
 
 def integrator_bias(flow: Transport, problem: Problem, base: Gaussian, seed: int) -> float:
-    """Mean change of the work when the number of steps is doubled, kT."""
+    """Mean size of the change of the work when the number of steps is doubled, kT.
+
+    An upper bound of the bias: signed changes could cancel by chance.
+    """
     u = base.sample(STEP_SAMPLES, stream(seed, "integrator"))
     works = []
     for stepped in (flow, flow.with_steps(2 * flow.n_steps)):
         y, log_det = stepped.forward(u)
         works.append(problem.target(y)[0] - log_det)
-    return abs((works[0] - works[1]).mean().item())
+    return (works[0] - works[1]).abs().mean().item()
 
 
 def save_flow(path: Path, problem: Problem, flow: Transport) -> None:
