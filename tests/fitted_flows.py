@@ -6,8 +6,7 @@ from helmflow.bijectors.transport import Transport
 from helmflow.fields.potential import HarmonicField
 from helmflow.recipes.flow.transport import fit_coefficients, sample_path
 from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.crystal import Crystal
-from helmflow.recipes.path.lattice import LatticeField
+from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.settings import FlowSettings, Settings
 from helmflow.system import load_system
 
@@ -17,7 +16,7 @@ SETTINGS = Settings(method="flow", flow=FlowSettings(sweeps=8))
 @cache
 def problem_and_base(name):
     system = load_system(name)
-    problem = (Crystal if system.kind == "crystal" else LatticeField)(system)
+    problem = PROBLEMS[system.kind](system)
     return problem, build_base(problem, SETTINGS)[0]
 
 

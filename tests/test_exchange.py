@@ -8,8 +8,9 @@ from helmflow.results.exchange import u_nk, works_as_potentials
 
 
 def test_alchemlyb_reproduces_the_estimate():
-    """Its BAR estimator on our frame, where alchemlyb is installed."""
-    estimators = pytest.importorskip("alchemlyb.estimators")
+    """Its BAR estimator on our frame."""
+    from alchemlyb import estimators
+
     found = targeted_fep(*pair.states(), *pair.samples(300))
     frame = found.u_nk()
     assert frame.attrs == {"temperature": pytest.approx(300.0), "energy_unit": "kT"}

@@ -5,13 +5,13 @@ import signal
 import threading
 import time
 
+import distributed
 import pytest
 import torch
 
 from helmflow.energies.openmm import OpenMMEnergy
 from openmm_systems import argon
 
-distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 

@@ -13,16 +13,15 @@ from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
 from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.recipes.path.ladder import LadderSampler
-from helmflow.recipes.path.lattice import LatticeField
 from helmflow.settings import Settings
 from helmflow.system import load_system
 from small_systems import fcc_crystal
 
 
 def problem_and_base(system):
-    problem = (Crystal if system.kind == "crystal" else LatticeField)(system)
+    problem = PROBLEMS[system.kind](system)
     return problem, build_base(problem, Settings())[0]
 
 

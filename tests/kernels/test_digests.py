@@ -22,7 +22,7 @@ BLOCKS = ("simd.py", "vectors.py", "blocks.py")
         ("lennard_jones", (*BLOCKS, "covariance.py")),
         ("stillinger_weber", BLOCKS),
         ("stillinger_weber_trace", (*BLOCKS, "covariance.py", "stillinger_weber.py")),
-        ("radial", ("simd.py",)),
+        ("radial", ("simd.py", "vectors.py")),
         ("triplets", BLOCKS),
         ("solvation", BLOCKS),
         (

@@ -43,8 +43,7 @@ def test_pymbar_takes_what_it_gives():
     np.testing.assert_allclose(theirs["Delta_f"], made["Delta_f"], atol=1e-5)
 
 
-def test_u_nk_needs_pandas_only_when_asked():
-    pytest.importorskip("pandas")
+def test_u_nk_has_a_row_per_sample_and_a_column_per_state():
     assert run(100).u_nk().shape == (400, 4)
 
 

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -149,9 +150,8 @@ def test_shapes_for_other_packages():
 
     theirs = pymbar.bar(made["w_F"], made["w_R"])
     assert theirs["Delta_f"] == pytest.approx(made["Delta_f"], abs=1e-6)
-    pandas = pytest.importorskip("pandas")
     frame = found.u_nk()
-    assert isinstance(frame, pandas.DataFrame)
+    assert isinstance(frame, pd.DataFrame)
     assert list(frame.columns) == [0.0, 1.0]
 
 

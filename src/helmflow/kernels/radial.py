@@ -4,8 +4,9 @@ import numba
 import numpy as np
 
 from helmflow.kernels import simd
+from helmflow.kernels.vectors import accumulate, fetch, subtract
 
-SIMD_DIGEST = "3753f7f9f0c4"
+SIMD_DIGEST = "db7d4ee7473e"
 LOG2_E = 1.4426950408889634
 FAR = 900.0
 """Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""
@@ -30,6 +31,11 @@ def _add_gaussians(t, slope, bend, delta, fade, shrink, n_radial, out):
         t = t - delta
 
 
+@numba.njit(**simd.INLINE)
+def _three(numbers, at):
+    return simd.item(numbers, at), simd.item(numbers, at + 1), simd.item(numbers, at + 2)
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _block(x, a, first, second, bond, spread, grid, sign, out):
     """One block; ``out`` holds n_radial + 2 vectors."""
@@ -43,27 +49,11 @@ def _block(x, a, first, second, bond, spread, grid, sign, out):
     for pair in range(len(first)):
         i = np.int64(simd.item(first, pair)) * (3 * lanes)
         j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        dx, dy, dz = (
-            simd.item(bond, 3 * pair),
-            simd.item(bond, 3 * pair + 1),
-            simd.item(bond, 3 * pair + 2),
-        )
-        cxx, cyy, czz = (
-            simd.item(spread, 6 * pair),
-            simd.item(spread, 6 * pair + 1),
-            simd.item(spread, 6 * pair + 2),
-        )
-        cxy, cxz, cyz = (
-            simd.item(spread, 6 * pair + 3),
-            simd.item(spread, 6 * pair + 4),
-            simd.item(spread, 6 * pair + 5),
-        )
-        wx = simd.load(x, j) - simd.load(x, i)
-        wy = simd.load(x, j + lanes) - simd.load(x, i + lanes)
-        wz = simd.load(x, j + 2 * lanes) - simd.load(x, i + 2 * lanes)
-        ax = simd.load(a, j) - simd.load(a, i)
-        ay = simd.load(a, j + lanes) - simd.load(a, i + lanes)
-        az = simd.load(a, j + 2 * lanes) - simd.load(a, i + 2 * lanes)
+        dx, dy, dz = _three(bond, 3 * pair)
+        cxx, cyy, czz = _three(spread, 6 * pair)
+        cxy, cxz, cyz = _three(spread, 6 * pair + 3)
+        wx, wy, wz = subtract(fetch(x, j), fetch(x, i))
+        ax, ay, az = subtract(fetch(a, j), fetch(a, i))
         trace = cxx + cyy + czz
 
         length2 = dx * dx + dy * dy + dz * dz
@@ -155,24 +145,10 @@ def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
     for pair in range(len(first)):
         i = np.int64(simd.item(first, pair)) * (3 * lanes)
         j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        dx, dy, dz = (
-            simd.item(bond, 3 * pair),
-            simd.item(bond, 3 * pair + 1),
-            simd.item(bond, 3 * pair + 2),
-        )
-        cxx, cyy, czz = (
-            simd.item(spread, 6 * pair),
-            simd.item(spread, 6 * pair + 1),
-            simd.item(spread, 6 * pair + 2),
-        )
-        cxy, cxz, cyz = (
-            simd.item(spread, 6 * pair + 3),
-            simd.item(spread, 6 * pair + 4),
-            simd.item(spread, 6 * pair + 5),
-        )
-        wx = simd.load(x, j) - simd.load(x, i)
-        wy = simd.load(x, j + lanes) - simd.load(x, i + lanes)
-        wz = simd.load(x, j + 2 * lanes) - simd.load(x, i + 2 * lanes)
+        dx, dy, dz = _three(bond, 3 * pair)
+        cxx, cyy, czz = _three(spread, 6 * pair)
+        cxy, cxz, cyz = _three(spread, 6 * pair + 3)
+        wx, wy, wz = subtract(fetch(x, j), fetch(x, i))
         trace = cxx + cyy + czz
 
         length2 = dx * dx + dy * dy + dz * dz
@@ -198,12 +174,8 @@ def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
             gx += slope * nx
             gy += slope * ny
             gz += slope * nz
-        simd.store(g, j, simd.load(g, j) + gx)
-        simd.store(g, j + lanes, simd.load(g, j + lanes) + gy)
-        simd.store(g, j + 2 * lanes, simd.load(g, j + 2 * lanes) + gz)
-        simd.store(g, i, simd.load(g, i) - gx)
-        simd.store(g, i + lanes, simd.load(g, i + lanes) - gy)
-        simd.store(g, i + 2 * lanes, simd.load(g, i + 2 * lanes) - gz)
+        accumulate(g, j, (gx, gy, gz))
+        accumulate(g, i, (-gx, -gy, -gz))
     return total + fixed
 
 

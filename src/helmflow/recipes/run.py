@@ -11,9 +11,8 @@ from helmflow.recipes.flow.sampler import FlowSampler
 from helmflow.recipes.path.analysis import analyse
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.certificate import certificate
-from helmflow.recipes.path.crystal import Crystal
+from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.recipes.path.ladder import LadderSampler
-from helmflow.recipes.path.lattice import LatticeField
 from helmflow.recipes.path.outcome import Outcome, arrays_of, result_of
 from helmflow.recipes.path.plan import Plan, make_plan
 from helmflow.recipes.path.problem import Problem
@@ -24,8 +23,6 @@ from helmflow.settings import Method, Settings
 from helmflow.streams import stream
 from helmflow.system import System
 from helmflow.tables import parse_table
-
-PROBLEMS = {"crystal": Crystal, "lattice_field": LatticeField}
 
 
 def run(

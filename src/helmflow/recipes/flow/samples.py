@@ -15,8 +15,7 @@ from helmflow.generalised_work import density_work
 from helmflow.recipes.flow.prepare import stored_flow
 from helmflow.recipes.flow.sampler import draws
 from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.crystal import Crystal
-from helmflow.recipes.path.lattice import LatticeField
+from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.results import RunDirectory
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.settings import load_settings
@@ -27,8 +26,6 @@ from helmflow.units import METRES
 if TYPE_CHECKING:
     import ase
     import mdtraj
-
-PROBLEMS = {"crystal": Crystal, "lattice_field": LatticeField}
 
 LEAST_EFFECTIVE = 10.0
 """Effective samples below which exactness is a matter of luck and nothing is returned."""
