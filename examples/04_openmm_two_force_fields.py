@@ -8,38 +8,33 @@ import os
 from pathlib import Path
 
 import numpy as np
-from openmm import LangevinMiddleIntegrator, Platform, app, unit
+from openmm import LangevinMiddleIntegrator, Platform, app
 
 import helmflow as hf
 
-SMOKE = os.environ.get("SMOKE") == "1"
+N = 600 if os.environ.get("SMOKE") == "1" else 4000
 PDB = Path(__file__).parents[1] / "systems/alanine_dipeptide/alanine_dipeptide.pdb"
 pdb = app.PDBFile(str(PDB))
-systems = [
-    app.ForceField(name).createSystem(pdb.topology, constraints=None)
-    for name in ("amber14-all.xml", "amberfb15.xml")
-]
+fields = [app.ForceField(name) for name in ("amber14-all.xml", "amberfb15.xml")]
+systems = [field.createSystem(pdb.topology, constraints=None) for field in fields]
 
 
-def sample(system, n):
-    integrator = LangevinMiddleIntegrator(300, 5 / unit.picosecond, 1 * unit.femtosecond)
-    platform = Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(pdb.topology, system, integrator, platform)
-    simulation.context.setPositions(pdb.positions)
-    simulation.minimizeEnergy()
+def sample(system):
+    integrator = LangevinMiddleIntegrator(300, 5, 0.001)
+    platform = Platform.getPlatform("Reference")
+    run = app.Simulation(pdb.topology, system, integrator, platform)
+    run.context.setPositions(pdb.positions)
+    run.minimizeEnergy()
     frames = []
-    for k in range(n + 50):
-        simulation.step(100)
-        state = simulation.context.getState(positions=True)
-        frames += [state.getPositions(asNumpy=True)._value] if k >= 50 else []
-    return np.array(frames)
+    for _ in range(N + 50):
+        run.step(100)
+        frames.append(run.context.getState(positions=True).getPositions(asNumpy=True)._value)
+    return np.array(frames[50:])
 
 
 # From here on: what to paste.
 states = [hf.openmm_state(system, 300.0, platform="Reference") for system in systems]
-samples = [sample(system, 600 if SMOKE else 4000) for system in systems]
 bonds = [(b[0].index, b[1].index) for b in pdb.topology.bonds()]
-found = hf.targeted_fep(*states, *samples, map=hf.MoleculeFit(len(samples[0][0]), bonds))
-print(f"without a map: {found.plain}")
-print(f"with a map:    {found.mapped}, variance {found.variance_reduction:.1f} times smaller")
+found = hf.targeted_fep(*states, *map(sample, systems), map=hf.MoleculeFit(22, bonds))
+print(f"without a map: {found.plain}, with a map: {found.mapped}")
 print(found, "-", found.result.reason)

@@ -3,7 +3,6 @@
 from functools import cache
 
 from helmflow.bijectors.transport import Transport
-from helmflow.fields.potential import HarmonicField
 from helmflow.recipes.flow.transport import fit_coefficients, sample_path
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.kinds import PROBLEMS
@@ -24,8 +23,6 @@ def problem_and_base(name):
 def fitted(name, n_steps=4):
     """(problem, base, fields, transport)."""
     problem, base = problem_and_base(name)
-    fields = problem.transport_fields(base)
-    harmonic = HarmonicField(base.dim)
-    path = sample_path(problem, base, [harmonic, *fields], SETTINGS, lambda done, total: None)
-    found = fit_coefficients(path.samples)
+    path = sample_path(problem, base, SETTINGS, lambda done, total: None)
+    found, fields = fit_coefficients(path.samples), path.fields
     return problem, base, fields, Transport(base, fields, found.coefficients, n_steps=n_steps)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import gaussian_pair as pair
 from helmflow.cli import app
+from openmm_systems import argon
 
 
 def call(arguments, *more):
@@ -180,3 +181,33 @@ def test_shards_and_merge(files, tmp_path):
         done = call(files, "--shard", bad, "--out", str(tmp_path / "parts"))
         assert done.exit_code == 2
         assert "shard: expected i/n" in done.stderr
+
+
+def test_fitted_transport_around_the_particle_that_changes(tmp_path):
+    """Frames of a lattice with noise: not equilibrium, but all that the files must bring about."""
+    arguments = {"--topology": str(tmp_path / "top.pdb"), "--temperature": "150"}
+    topology = mdtraj.Topology()
+    chain = topology.add_chain()
+    for k, side in enumerate("ab"):
+        system, x = argon(n_side=4, spacing=0.38, cutoff=0.7)
+        force = openmm.NonbondedForce()
+        force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+        force.setCutoffDistance(0.7)
+        for i in range(len(x)):
+            force.addParticle(0.0, 0.2 + 0.1 * k * (i == 0), 1.0 * (i == 0))
+        system.addForce(force)
+        frames = x.numpy() + 0.02 * np.random.default_rng(k).normal(size=(60, len(x), 3))
+        np.savez(tmp_path / f"{side}.npz", positions=frames, boxes=4 * 0.38 * np.eye(3))
+        (tmp_path / f"{side}.xml").write_text(openmm.XmlSerializer.serialize(system))
+        arguments[f"--system-{side}"] = str(tmp_path / f"{side}.xml")
+        arguments[f"--traj-{side}"] = str(tmp_path / f"{side}.npz")
+    for _ in x:
+        topology.add_atom("Ar", mdtraj.element.argon, topology.add_residue("AR", chain))
+    mdtraj.Trajectory(x.numpy()[None], topology).save_pdb(arguments["--topology"])
+    done = call(arguments, "--out", str(tmp_path / "run"), "--json", "--map", "transport")
+    assert done.exit_code in (0, 1), done.output
+    methods = [row["method"] for row in json.loads(done.stdout)["estimates"]]
+    assert "bar, fitted transport map" in methods
+    wrong = call(arguments, "--out", str(tmp_path / "no"), "--map", "transport", "--solute", "64")
+    assert wrong.exit_code == 2
+    assert "solute: expected indices such as 0,4-7" in wrong.stderr

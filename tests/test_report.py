@@ -198,3 +198,25 @@ def test_a_bare_result_still_makes_a_page(result, tmp_path):
     text = write_page(run).read_text()
     assert "ln Z" in text
     assert "<h2>Checks" not in text
+
+
+def test_works_of_two_states_are_shown_with_and_without_the_map(result, work):
+    generator = np.random.default_rng(0)
+    sides = {
+        name: centre + width * generator.normal(size=300)
+        for name, centre, width in (
+            ("w_F", 3.0, 1.0),
+            ("w_R", -2.0, 1.0),
+            ("plain_w_F", 9.0, 4.0),
+            ("plain_w_R", 5.0, 3.0),
+        )
+    }
+    two = {"lam": np.array([0.0, 1.0]), "node": np.repeat([0, 1], 300), "f_k": np.array([0, 2.5])}
+    two["work"] = np.concatenate([sides["w_F"], -sides["w_R"]])
+    drawings = {d.name: d for d in draw_all(result, two | sides, [])}
+    shown = drawings["work_distributions"].data
+    assert {"forward through the map", "reverse without a map"} <= set(shown)
+    assert "share A → B" in drawings["weights"].data
+    same = sides | {"plain_w_F": sides["w_F"], "plain_w_R": sides["w_R"]}
+    drawings = {d.name: d for d in draw_all(result, two | same, [])}
+    assert "forward as used" in drawings["work_distributions"].data

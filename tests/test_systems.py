@@ -13,11 +13,13 @@ from structures import structures
 
 SHIPPED = {entry.name: entry for entry in shipped_systems()}
 CRYSTALS = sorted(structures())
+DENSITIES = ("torus", "sphere", "product", "toy")
 LATTICE_ENERGY = {  # per particle, in the system's unit: kcal/mol, epsilon, eV
     "ice": -12.37798511,
     "lennard_jones": -6.30322645,
     "silicon": -2.0 * 2.1683,
 }
+GAUGE = ("lattice/u1_", "lattice/su2_", "lattice/su3_", "lattice/schwinger_")
 BETA = {
     "ice": 2.516094576,
     "lennard_jones": 0.5,
@@ -28,10 +30,14 @@ BETA = {
 
 
 def test_all_that_should_ship_does():
-    densities = [name for name in SHIPPED if name.split("/")[0] in ("torus", "sphere", "toy")]
-    assert len(densities) == 19
-    others = ["lattice/phi4_4", "lattice/phi4_8", "solvation/wca_125"]
-    assert sorted(SHIPPED) == sorted([*CRYSTALS, *others, *densities])
+    densities = [name for name in SHIPPED if name.split("/")[0] in DENSITIES]
+    assert len(densities) == 21
+    gauge = [name for name in SHIPPED if name.startswith(GAUGE)]
+    assert len(gauge) == 16
+    scalar = [name for name in SHIPPED if name.startswith(("lattice/phi4_", "lattice/yukawa_"))]
+    assert len(scalar) == 9
+    others = [*scalar, "solvation/wca_125"]
+    assert sorted(SHIPPED) == sorted([*CRYSTALS, *gauge, *others, *densities])
     assert list(SHIPPED).index("ice/mw_cubic_8") < list(SHIPPED).index("ice/mw_cubic_64")
 
 

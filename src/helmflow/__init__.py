@@ -12,9 +12,11 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "AnnealedPath": "helmflow.samplers.annealed",
     "Estimate": "helmflow.estimators.estimate",
     "InputError": "helmflow.errors",
     "Result": "helmflow.results",
+    "MixedChains": "helmflow.samplers.mixed",
     "OpenMMEnergy": "helmflow.energies.openmm",
     "System": "helmflow.system",
     "TargetedResult": "helmflow.recipes.two_states.targeted",
@@ -23,6 +25,8 @@ _HOME = {
     "check_energy": "helmflow.checks",
     "density_work": "helmflow.generalised_work",
     "fep": "helmflow.estimators.fep",
+    "fit_samples": "helmflow.recipes.density.from_samples",
+    "field_response": "helmflow.recipes.field_response",
     "free_energy": "helmflow.recipes",
     "independence_metropolis": "helmflow.samplers.independence",
     "integrated_autocorrelation": "helmflow.estimators.autocorrelation",
@@ -38,9 +42,15 @@ _HOME = {
     "temperature_perturbation": "helmflow.recipes.two_states.temperature",
     "GaussianFit": "helmflow.training.map_fit",
     "MoleculeFit": "helmflow.training.molecule_fit",
+    "PeriodicFit": "helmflow.training.periodic_fit",
+    "SolventFit": "helmflow.training.solvent_fit",
+    "Surroundings": "helmflow.bijectors.moved_molecules",
     "VolumeScaling": "helmflow.bijectors.scaling",
     "multistate": "helmflow.recipes.two_states.multistate",
+    "parameter_slopes": "helmflow.recipes.two_states.solvent_path",
+    "surroundings": "helmflow.recipes.two_states.openmm_maps",
     "openmm_state": "helmflow.recipes.two_states.openmm_files",
+    "with_boxes": "helmflow.energies.constant_pressure",
     "work": "helmflow.generalised_work",
     "work_shard": "helmflow.recipes.two_states.shards",
 }

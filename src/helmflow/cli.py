@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helmflow.commands.density import density
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
 from helmflow.commands.sample import sample
 from helmflow.commands.tfep import mbar, merge, tfep
@@ -157,6 +158,7 @@ def doctor() -> None:
 
 app.command()(tfep)
 app.command()(mbar)
+app.command()(density)
 app.command()(sample)
 app.command()(merge)
 

@@ -11,7 +11,13 @@ from helmflow.tables import ClosedTable, parse_table, read_toml
 
 Method = Literal["auto", "fep", "bar", "ti", "frenkel_ladd", "flow"]
 Objective = Literal["path_gradient", "reverse_kl", "log_variance", "forward_kl", "two_sided"]
-TARGET_ERRORS = {"crystal": 1e-4, "lattice_field": 1e-2, "density": 1e-3, "two_states": 0.0125}
+TARGET_ERRORS = {
+    "crystal": 1e-4,
+    "lattice_field": 1e-2,
+    "gauge_field": 1e-2,
+    "density": 1e-3,
+    "two_states": 0.0125,
+}
 
 
 class BaseSettings(ClosedTable):
@@ -42,11 +48,13 @@ class SamplingSettings(ClosedTable):
 class FlowSettings(ClosedTable):
     """The flow of ``method = "flow"``."""
 
-    kind: Literal["transport", "coupling", "local"] = Field(
-        "transport", description="fitted transport, published couplings, or local couplings"
+    kind: Literal["transport", "coupling", "local", "continuous"] | None = Field(
+        None,
+        description="transport: fitted; coupling, local, continuous (fields only): trained",
     )
-    start: Literal["base", "lattice", "transport"] = Field(
-        "base", description="what a trained flow refines: base, noisy lattice, fitted transport"
+    start: Literal["base", "lattice", "transport", "loops"] = Field(
+        "base",
+        description="what a flow refines: base, noisy lattice, fitted transport, loop splitting",
     )
     source: str | None = Field(
         None, description="run directory or flow file to reuse, also of another size"
@@ -113,10 +121,14 @@ class Settings(ClosedTable):
     network: NetworkSettings = Field(default_factory=NetworkSettings)
 
     def resolved(self, kind: str) -> "Settings":
-        """A copy with the default ``target_error`` of the kind of system filled in."""
-        if self.target_error is not None:
-            return self
-        return self.model_copy(update={"target_error": TARGET_ERRORS[kind]})
+        """A copy with the defaults of the kind of system: ``target_error`` and ``flow.kind``."""
+        target_error, flow = self.target_error, self.flow
+        if target_error is None:
+            target_error = TARGET_ERRORS[kind]
+        if flow.kind is None:
+            own = "continuous" if kind == "lattice_field" else "transport"
+            flow = flow.model_copy(update={"kind": own})
+        return self.model_copy(update={"target_error": target_error, "flow": flow})
 
     def to_toml(self) -> str:
         """Every setting with its meaning as a comment; ``load_settings`` reads it back."""

@@ -1,21 +1,29 @@
 """Targeted perturbation against plain BAR, on the published solvation test and on molecules."""
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import dipeptide
 from assertions import assert_calibrated
+from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.estimators.bar import bar
 from helmflow.recipes.run import free_energy
 from helmflow.recipes.solvation.estimates import solvation_free_energy
+from helmflow.recipes.solvation.growth_path import record
 from helmflow.recipes.solvation.run import growth_path
 from helmflow.recipes.two_states.targeted import targeted_fep
 from helmflow.recipes.two_states.temperature import at_beta, temperature_perturbation
+from helmflow.streams import stream
 from helmflow.system import load_system
 from helmflow.training.molecule_fit import MoleculeFit
+from helmflow.training.periodic_fit import PLAN, PeriodicFit
 from helmflow.training.plan import TrainingPlan
+from helmflow.training.solvent_fit import SolventFit
 
 pytestmark = pytest.mark.benchmark
 REFERENCE = (33.533, 0.007)
@@ -52,6 +60,54 @@ def test_solvation(solvation):
     assert solvation.targeted.variance_reduction >= 50.0
     assert solvation.combined.stderr <= 0.0125
     assert seconds < 300.0
+
+
+NETWORK_STEPS, REFINING_STEPS = 450, 150
+"""Steps of training: four minutes and one of processor time; the network would take more."""
+
+
+def test_maps_fitted_to_the_ends_of_the_solvation_test_alone():
+    """No samples in between: a transport fitted to both ends, a network, and one upon the other.
+
+    Eight minutes of processor time.
+    """
+    path = growth_path(load_system("solvation/wca_125"))
+    n = path.energy.n_particles
+    ends = path.chains((0.0, 1.0), (100, 100), stream(0, "ends"))
+    x, y = (
+        half.transpose(0, 1).flatten(0, 1) for half in torch.split(record(ends, 40, 4), 100, dim=1)
+    )
+    cell = path.energy.box * torch.eye(3, dtype=torch.float64)
+    around = Surroundings(n, [[i] for i in range(n)], [], cell)
+
+    def slopes(x, lam):
+        _, slope, gradient = path.evaluate(x, torch.full((len(x),), lam, dtype=torch.float64))
+        return slope, gradient
+
+    fitted = SolventFit(around, slopes)
+    maps = {
+        "fitted transport": fitted,
+        "trained periodic": PeriodicFit(around, plan=replace(PLAN, steps=NETWORK_STEPS)),
+        "trained on fitted transport": PeriodicFit(
+            around, first=fitted, plan=replace(PLAN, steps=REFINING_STEPS)
+        ),
+    }
+    reduction = {}
+    print()
+    for name, fit in maps.items():
+        start = time.process_time()
+        found = targeted_fep(*path.states, x, y, map=fit, folds=1)
+        dissipation = found.result.observables[1].value
+        row(f"BAR, {name}", found.mapped)
+        reduction[name] = found.variance_reduction
+        seconds = time.process_time() - start
+        print(
+            f"  variance / {reduction[name]:.1f}, dissipation {dissipation:.1f}, {seconds:.0f} s"
+        )
+        assert abs(found.mapped.value - REFERENCE[0]) < 5.0 * found.mapped.stderr
+    assert reduction["fitted transport"] > 20.0
+    assert reduction["trained periodic"] > 4.0
+    assert reduction["trained on fitted transport"] > 0.8 * reduction["fitted transport"]
 
 
 def test_alanine_dipeptide_between_force_fields():

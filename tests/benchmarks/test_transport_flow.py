@@ -17,7 +17,6 @@ from helmflow.bijectors.transport import Transport
 from helmflow.densities.flow import Flow
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.fields.potential import HarmonicField
 from helmflow.recipes import run
 from helmflow.recipes.flow.sampler import draws
 from helmflow.recipes.flow.transport import (
@@ -69,10 +68,9 @@ def fitted(tmp_path_factory):
         start = time.process_time()
         problem = Crystal(load_system(name))
         base, _ = build_base(problem, SETTINGS)
-        fields = problem.transport_fields(base)
-        controls = [HarmonicField(base.dim), *fields]
-        samples = sample_path(problem, base, controls, SETTINGS, lambda done, total: None).samples
-        flow = Transport(base, fields, fit_coefficients(samples).coefficients, n_steps=1)
+        found = sample_path(problem, base, SETTINGS, lambda done, total: None)
+        coefficients = fit_coefficients(found.samples).coefficients
+        flow = Transport(base, found.fields, coefficients, n_steps=1)
         save_flow(path, problem, flow)
         return path, time.process_time() - start
 

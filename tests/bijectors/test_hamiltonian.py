@@ -18,7 +18,7 @@ from helmflow.manifolds.product import Euclidean
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
 from helmflow.nets.mlp import Mlp
-from helmflow.objectives.evidence import evidence_bound
+from helmflow.objectives.evidence import bracket_penalty, evidence_bound
 from helmflow.streams import stream
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.stochastic import train
@@ -95,6 +95,35 @@ def test_a_rotation_invariant_potential_conserves_angular_momentum():
     quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
     both = torch.block_diag(quarter, quarter)
     assert (f.forward(x @ both.T)[0] - f.forward(x)[0] @ both.T).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("manifold", [Torus(2), Sphere(2), Sphere(3)], ids=repr)
+def test_densities_on_phase_space_integrate_to_one(manifold):
+    """Also on spheres, where volume is that of the bundle of tangent spaces."""
+    potential = lambda q: torch.sin(2.0 * q).sum(-1) + torch.cos(q[:, 0])  # noqa: E731
+    flow = Flow(Cotangent(manifold), HamiltonianFlow(manifold, potential, step=0.15, n_steps=4))
+    x, log_p = flow.base.sample_and_log_prob(20_000, stream(8, "x"))
+    with torch.no_grad():
+        ratio = (flow.log_prob(x) - log_p).exp()
+    assert 0.05 < ratio.std() < 5.0
+    assert abs(ratio.mean() - 1.0) < 5.0 * ratio.std() / math.sqrt(len(x))
+
+
+def test_bracket_penalty():
+    """Zero for a potential of invariants, and with a gradient that lowers it for another."""
+    turn = lambda x: x[:, 0] * x[:, 3] - x[:, 1] * x[:, 2]  # noqa: E731
+    x = torch.randn(200, 4, generator=stream(7, "x"), dtype=torch.float64)
+    round_ = HamiltonianFlow(Euclidean(2), lambda q: q.square().sum(-1).sin())
+    assert bracket_penalty(round_, turn, x) < 1e-25
+    net = Scalar(Mlp(2, [8], 1, zero_last=False, activation=torch.nn.Tanh))
+    free = HamiltonianFlow(Euclidean(2), net)
+    before = bracket_penalty(free, turn, x).item()
+    loss = lambda n, g: bracket_penalty(free, turn, x[:n])  # noqa: E731
+    train(net, loss, TrainingPlan(60, 200, 1e-2), stream(0, "t"))
+    assert before > 1e-3
+    assert bracket_penalty(free, turn, x).item() < 0.2 * before
+    total = kinetic_energy(x[:, 2:]) + net(x[:, :2])
+    assert torch.allclose(free.hamiltonian(x), total)
 
 
 def test_learning_by_the_evidence_bound():

@@ -5,8 +5,15 @@ import math
 import pytest
 import torch
 
+from helmflow.energies.product import DipoleOnSpring
 from helmflow.energies.rugged import SinesAndCosines
-from helmflow.energies.sphere import SphereMixture, Watson
+from helmflow.energies.sphere import (
+    AxialMixture,
+    PowerSpherical,
+    SphereMixture,
+    SphericalCauchy,
+    Watson,
+)
 from helmflow.energies.torus import (
     Checkerboard,
     PlanarArm,
@@ -15,6 +22,8 @@ from helmflow.energies.torus import (
     XYRing,
 )
 from helmflow.errors import InputError
+from helmflow.manifolds.product import parse_manifold
+from helmflow.manifolds.sphere import Sphere
 from helmflow.streams import stream
 from helmflow.system import load_system, shipped_systems
 
@@ -100,6 +109,48 @@ def test_symmetries():
     assert set(board(x[:, :2]).tolist()) == {0.0, 3.0}
 
 
+def test_orientations_are_the_same_at_both_quaternions():
+    mixture = AxialMixture([[1.0, 0.0, 0.0, 0.0], [0.0, 0.6, 0.0, 0.8]], [3.0, 7.0], [1.0, 2.0])
+    q = Sphere(3).uniform(20, stream(3, "q"))
+    assert torch.equal(mixture(q), mixture(-q))
+    one = AxialMixture([[0.0, 0.6, 0.8]], 5.0, [1.0])
+    x = Sphere(2).uniform(20, stream(4, "x"))
+    assert torch.allclose(one(x), Watson([0.0, 0.6, 0.8], 5.0)(x))
+
+
+@pytest.mark.parametrize(("dim", "k"), [(2, 10.0), (3, 10.0), (1, 3.0)])
+def test_power_spherical_normaliser(dim, k):
+    axis = [0.6, 0.8] + [0.0] * (dim - 1)
+    b = 0.5 * dim
+    exact = (2 * b + k) * math.log(2.0) + math.lgamma(b + k) - math.lgamma(2 * b + k)
+    exact += b * math.log(math.pi)
+    nodes, weights = Sphere(dim).quadrature(60)
+    energy = PowerSpherical(axis, k)
+    assert abs(torch.logsumexp(weights.log() - energy(nodes), 0) - exact) < 1e-11
+    assert energy(-torch.tensor([axis], dtype=torch.float64)).item() > 300.0
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_spherical_cauchy_integrates_to_the_area(dim):
+    axis = [0.6, 0.8] + [0.0] * (dim - 1)
+    nodes, weights = Sphere(dim).quadrature(80)
+    energy = SphericalCauchy(axis, 0.5)
+    assert abs(torch.logsumexp(weights.log() - energy(nodes), 0) - Sphere(dim).log_volume) < 1e-11
+    mode = -energy(torch.tensor([axis], dtype=torch.float64)).item() - Sphere(dim).log_volume
+    known = {1: -0.739264777741236, 2: -0.333799669633071, 3: 0.313229913745583}
+    assert mode == pytest.approx(known[dim], abs=1e-13)
+
+
+def test_dipole_on_a_spring_by_quadrature():
+    energy = DipoleOnSpring(2.0, 3.0, 0.7)
+    nodes, weights = parse_manifold("T1 x S2").quadrature(14)
+    z = torch.linspace(-7.0, 7.0, 141, dtype=torch.float64)
+    points = torch.cat((nodes.repeat_interleave(len(z), 0), z.repeat(len(nodes))[:, None]), 1)
+    log_w = (weights.log()[:, None] + math.log(0.1)).expand(-1, len(z)).flatten()
+    log_z = torch.logsumexp(log_w - energy(points), 0)
+    assert energy.log_partition_function(1.0) == pytest.approx(float(log_z), abs=1e-9)
+
+
 def test_transfer_matrix_of_the_rugged_chain():
     energy = SinesAndCosines(3, 2.0, [2, 3])
     steps = torch.arange(64, dtype=torch.float64) * (2.0 * math.pi / 64)
@@ -126,6 +177,11 @@ def test_transfer_matrix_of_the_rugged_chain():
         (lambda: PlanarArm([0.3], [[0.0]], 0.1), "potential.places"),
         (lambda: PlanarArm([0.3], [[0.0, 1.0]], 0.0), "potential.width"),
         (lambda: Watson([1.0, 1.0], 2.0), "potential.axis"),
+        (lambda: AxialMixture([[1.0, 0.0], [-1.0, 0.0]]), "potential.centres"),
+        (lambda: PowerSpherical([1.0, 0.0], 0.0), "potential.concentration"),
+        (lambda: SphericalCauchy([1.0, 0.0], 1.0), "potential.rho"),
+        (lambda: DipoleOnSpring(1.0, -2.0, 0.0), "potential.stiffness"),
+        (lambda: DipoleOnSpring(1.0, 2.0, 0.0)(torch.zeros(2, 4)), "x"),
         (lambda: SinesAndCosines(1, 2.0, [1, 1]), "potential.dim"),
         (lambda: SinesAndCosines(4, 2.0, [1]), "potential.frequencies"),
         (lambda: XYRing(3, 1.0)(torch.zeros(2, 4)), "x"),

@@ -24,6 +24,7 @@ BLOCKS = ("simd.py", "vectors.py", "blocks.py")
         ("stillinger_weber_trace", (*BLOCKS, "covariance.py", "stillinger_weber.py")),
         ("radial", ("simd.py", "vectors.py")),
         ("triplets", BLOCKS),
+        ("response", (*BLOCKS, "radial.py")),
         ("solvation", BLOCKS),
         (
             "solvation_fields",
@@ -47,6 +48,7 @@ def test_every_cached_kernel_is_checked_above():
         "solvation",
         "solvation_fields",
         "triplets",
+        "response",
     }
 
 

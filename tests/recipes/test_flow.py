@@ -82,7 +82,7 @@ def test_ln_z_of_a_field():
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("ice/mw_cubic_64", 0.9), ("lennard_jones/fcc_32", 0.7), ("lattice/phi4_4", 0.6)],
+    [("ice/mw_cubic_64", 0.9), ("lennard_jones/fcc_32", 0.9), ("lattice/phi4_4", 0.6)],
 )
 def test_effective_sample_size(name, least):
     problem, base, _, transport = fitted(name)
@@ -97,7 +97,7 @@ def test_coefficients_fitted_on_32_particles_serve_108(tmp_path):
     moved = load_flow(tmp_path, larger, base).with_steps(4)
     u, log_q = draws(Flow(base, moved), 512, stream(12, "draws"))
     work = larger.target(u)[0] + log_q
-    assert kish_ess(-work) > 0.15 * 512
+    assert kish_ess(-work) > 0.6 * 512
     estimate = fep(work.numpy())
     value = (estimate.value - larger.log_measure) / 108
     assert_consistent(value, estimate.stderr / 108, 3.06874, resolve=0.02)

@@ -8,13 +8,14 @@ from helmflow.recipes.run import run
 from helmflow.recipes.solvation.estimates import SolvationPlan, solvation_free_energy
 from helmflow.recipes.solvation.growth_path import lattice_around
 from helmflow.recipes.solvation.run import growth_path, scaled_plan
+from helmflow.results import RunDirectory
 from helmflow.settings import Settings
 from helmflow.system import load_system
 from helmflow.training.transport_fit import PathNode, fit_transport, residual
 from small_solvent import path
 
 TINY = SolvationPlan(
-    path_chains=(8, 8, 8, 8, 8), path_records=25, end_chains=16, end_records=10, n_steps=1
+    path_chains=(4, 4, 4, 4, 4), path_records=30, end_chains=16, end_records=8, n_steps=1
 )
 SMALL = SolvationPlan(
     path_chains=(16, 16, 16, 16, 16), path_records=40, end_chains=30, end_records=20, n_steps=2
@@ -126,3 +127,32 @@ def test_only_the_radius_may_change(tmp_path):
         file.write_text(text.replace("radius = 2.844438", f"radius = 2.844438\n{line}"))
         with pytest.raises(InputError, match=message):
             growth_path(load_system(file))
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("stage", ["ends", "map"])
+def test_a_killed_run_goes_on_with_the_same_numbers(stage, tmp_path):
+    whole = solvation_free_energy(path(), seed=3, plan=TINY)
+    directory = RunDirectory.create(tmp_path / "run", "", "digest")
+
+    def fuse(event):
+        if event.stage == stage:
+            raise Killed
+
+    with pytest.raises(Killed):
+        solvation_free_energy(path(), seed=3, plan=TINY, directory=directory, progress=fuse)
+    resumed, stages = RunDirectory.resume(tmp_path / "run", "digest"), []
+    again = solvation_free_energy(
+        path(),
+        seed=3,
+        plan=TINY,
+        directory=resumed,
+        progress=lambda event: stages.append(event.stage),
+    )
+    assert stages == (["ends", "map"] if stage == "ends" else ["map"])
+    for name in ("combined", "integral", "plain_integral", "n_evaluations"):
+        assert getattr(again, name) == getattr(whole, name)
+    assert set(again.cpu_seconds) == set(whole.cpu_seconds)

@@ -1,7 +1,7 @@
 """Couplings in internal coordinates, conditioned on torsions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -9,9 +9,14 @@ from torch import Tensor
 
 from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.elementwise import Elementwise
+from helmflow.bijectors.splines import CircularSpline
 from helmflow.errors import InputError
+from helmflow.nets.features import circular_features
 from helmflow.nets.mlp import Mlp
 from helmflow.shapes import Configs, Values
+
+ORDERS = 3
+"""Highest multiple of a torsion that networks see: methyl groups repeat three times a turn."""
 
 
 @final
@@ -45,7 +50,8 @@ class GivenTorsions(Bijector):
         self.register_buffer("shift", zeros if centres is None else centres - math.pi)
         self.register_buffer("scale", zeros + 1.0 if scale is None else scale)
         n_out = len(moved) * elementwise.n_parameters
-        self.network = Mlp(4 * len(given) + 1, hidden, n_out, generator=generator)
+        n_in = 2 * ORDERS * len(given) + 1
+        self.network = Mlp(n_in, hidden, n_out, generator=generator)
 
     moved: Tensor
     given: Tensor
@@ -67,8 +73,87 @@ class GivenTorsions(Bijector):
         return x, log_derivative.sum(1)
 
     def _conditioned(self, x: Configs) -> Tensor:
-        angle = x[:, self.given]
         one = x.new_ones((len(x), 1))  # so that the network is there without any torsion
-        features = [one, angle.cos(), angle.sin(), (2.0 * angle).cos(), (2.0 * angle).sin()]
-        out = self.network(torch.cat(features, dim=1))
+        features = torch.cat([one, torsion_features(x[:, self.given], ORDERS)], dim=1)
+        out = self.network(features)
         return out.reshape(len(x), len(self.moved), self.elementwise.n_parameters)
+
+
+@final
+class TurnedTorsions(Bijector):
+    """Angles at some places turned by circular splines of fixed parameters, others unchanged.
+
+    Configurations (batch, n); ``centres`` (k,): the k angles are within pi of them. ``parameters``
+    is (k, 3 n_bins), see `CircularSpline`; the points opposite to the centres stay.
+    """
+
+    def __init__(
+        self, moved: Tensor, centres: Tensor, spline: CircularSpline, parameters: Tensor
+    ) -> None:
+        super().__init__()
+        if parameters.shape != (len(moved), spline.n_parameters):
+            expected = f"shape ({len(moved)}, {spline.n_parameters})"
+            raise InputError("parameters", expected, tuple(parameters.shape))
+        self.spline = spline
+        self.register_buffer("moved", moved)
+        self.register_buffer("shift", centres - math.pi)
+        self.register_buffer("shape", parameters)
+
+    moved: Tensor
+    shift: Tensor
+    shape: Tensor
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """Turn the angles."""
+        return self._turn(x, self.spline.forward)
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """Turn them back."""
+        return self._turn(y, self.spline.inverse)
+
+    def _turn(
+        self, x: Configs, f: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Configs, Values]:
+        angles = x[:, self.moved] - self.shift
+        turned, log_derivative = f(angles, self.shape.expand(len(x), -1, -1))
+        return x.index_copy(1, self.moved, turned + self.shift), log_derivative.sum(1)
+
+
+@final
+class ShiftedByTorsions(Bijector):
+    """``y_moved = x_moved + features(x_given) @ weights``, others unchanged; log-determinant zero.
+
+    Configurations (batch, n) of internal coordinates; ``weights`` (features, moved) belong to the
+    features of `torsion_features`.
+    """
+
+    def __init__(self, moved: Tensor, given: Tensor, weights: Tensor) -> None:
+        super().__init__()
+        per_torsion = 2 * len(given)
+        if weights.shape[1] != len(moved) or (len(weights) and len(weights) % per_torsion):
+            expected = f"shape (a multiple of {per_torsion}, {len(moved)})"
+            raise InputError("weights", expected, tuple(weights.shape))
+        self.n_orders = len(weights) // max(per_torsion, 1)
+        self.register_buffer("moved", moved)
+        self.register_buffer("given", given)
+        self.register_buffer("weights", weights)
+
+    moved: Tensor
+    given: Tensor
+    weights: Tensor
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """Shift the coordinates."""
+        return x.index_add(1, self.moved, self._shift(x)), x.new_zeros(len(x))
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """Shift them back."""
+        return y.index_add(1, self.moved, -self._shift(y)), y.new_zeros(len(y))
+
+    def _shift(self, x: Configs) -> Tensor:
+        return torsion_features(x[:, self.given], self.n_orders) @ self.weights
+
+
+def torsion_features(angles: Tensor, n_orders: int) -> Tensor:
+    """cos and sin of the first multiples of angles (batch, k): (batch, 2 k n_orders)."""
+    return circular_features(angles / (2.0 * math.pi), n_orders)

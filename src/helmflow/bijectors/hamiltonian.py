@@ -63,6 +63,11 @@ class HamiltonianFlow(Bijector):
         """(q, p) that time earlier, and zeros."""
         return self._run(y, -self.step)
 
+    def hamiltonian(self, x: Configs) -> Values:
+        """``K(p) + V(q)`` (batch,) at x = (q, p)."""
+        q, p = x.split(self.manifold.n_coordinates, -1)
+        return self.kinetic(p) + self.potential(q)
+
     def _run(self, x: Configs, h: float) -> tuple[Configs, Values]:
         n = self.manifold.n_coordinates
         require_event(x, torch.Size([2 * n]))

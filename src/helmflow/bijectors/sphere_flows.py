@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from helmflow.bijectors.base import Bijector, require_event
 from helmflow.bijectors.elementwise import Elementwise
 from helmflow.bijectors.splines import RationalQuadraticSpline
+from helmflow.bijectors.torus_flows import require_given
 from helmflow.errors import InputError
 from helmflow.manifolds.sphere import normalised
 from helmflow.manifolds.torus import wrap
-from helmflow.nets.mlp import Mlp
+from helmflow.nets.mlp import conditioner
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 
@@ -29,7 +30,8 @@ class RecursiveSphere(Bijector):
 
     where the last term is evaluated without cancellation at the poles. The parameters of the
     angle fade like sqrt(1 - r^2), as those of smooth functions do. Poles stay where they are:
-    put `SphereRotation` between such layers.
+    put `SphereRotation` between such layers. All nets also see ``n_given`` numbers ``given``
+    (batch, n_given) to both directions.
     """
 
     def __init__(
@@ -39,48 +41,46 @@ class RecursiveSphere(Bijector):
         hidden: Sequence[int],
         *,
         n_bins: int = 16,
+        n_given: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if dim < 2:
             raise InputError("dim", "2 or more", dim)
-        self.dim, self.circle = dim, circle
+        self.dim, self.circle, self.n_given = dim, circle, n_given
         self.spline = RationalQuadraticSpline(n_bins, -1.0, 1.0, linear_tails=False)
         generator = generator or stream(0, "sphere flow")
-        first = torch.zeros(self.spline.n_parameters, dtype=torch.float64)
-        self.first = nn.Parameter(first)
-        given = range(1, dim - 1)
         self.heights = nn.ModuleList(
-            Mlp(k, hidden, self.spline.n_parameters, activation=nn.Tanh, generator=generator)
-            for k in given
+            conditioner(n_given + k, hidden, self.spline.n_parameters, generator)
+            for k in range(dim - 1)
         )
-        self.angle = Mlp(
-            3 * (dim - 1), hidden, circle.n_parameters, activation=nn.Tanh, generator=generator
-        )
+        self.angle = conditioner(n_given + 3 * (dim - 1), hidden, circle.n_parameters, generator)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
+    def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The mapped direction and the log-determinant on the sphere."""
+        given = require_given(given, self.n_given, x)
         heights, angle = _to_cylinders(x, self.dim)
         found: list[Tensor] = []
         total = torch.zeros_like(angle)
         for k, r in enumerate(heights):
-            parameters = self._of_height(k, found, r)
+            parameters = self._of_height(k, found, given)
             new, log_slope = self.spline.forward(r, parameters)
             total = total + log_slope
             power = 0.5 * (self.dim - k) - 1.0
             if power:
                 total = total + power * self.spline.log_end_ratio(r, parameters)
             found.append(new)
-        new_angle, log_slope = self.circle.forward(angle, self._of_angle(found))
+        new_angle, log_slope = self.circle.forward(angle, self._of_angle(found, given))
         return _from_cylinders(found, new_angle), total + log_slope
 
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+    def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same backwards: all conditions are known."""
+        given = require_given(given, self.n_given, y)
         heights, angle = _to_cylinders(y, self.dim)
         found: list[Tensor] = []
-        old_angle, total = self.circle.inverse(angle, self._of_angle(heights))
+        old_angle, total = self.circle.inverse(angle, self._of_angle(heights, given))
         for k, r in enumerate(heights):
-            parameters = self._of_height(k, heights[:k], r)
+            parameters = self._of_height(k, heights[:k], given)
             old, log_slope = self.spline.inverse(r, parameters)
             total = total + log_slope
             power = 0.5 * (self.dim - k) - 1.0
@@ -89,15 +89,13 @@ class RecursiveSphere(Bijector):
             found.append(old)
         return _from_cylinders(found, old_angle), total
 
-    def _of_height(self, k: int, found: list[Tensor], like: Tensor) -> Tensor:
-        if k == 0:
-            return self.first.expand(*like.shape, -1)
-        return self.heights[k - 1](torch.stack(found, -1))
+    def _of_height(self, k: int, found: list[Tensor], given: Tensor) -> Tensor:
+        return self.heights[k](torch.cat((*(r[:, None] for r in found), given), -1))
 
-    def _of_angle(self, heights: list[Tensor]) -> Tensor:
+    def _of_angle(self, heights: list[Tensor], given: Tensor) -> Tensor:
         r = torch.stack(heights, -1)
         fade = (1.0 - r.square()).clamp_min(1e-30).prod(-1, keepdim=True).sqrt()
-        seen = torch.cat((r, r.square(), 2.0 * r * r.square()), -1)
+        seen = torch.cat((r, r.square(), 2.0 * r * r.square(), given), -1)
         return fade * self.angle(seen)
 
 

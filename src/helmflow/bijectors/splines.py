@@ -123,6 +123,17 @@ class CircularSpline(Elementwise):
         knots = self._all_knots(parameters)
         return _find_bin(y, knots[1][..., 1:-1], knots).inverse(y)
 
+    def parameters_of(self, heights: Tensor, slopes: Tensor) -> Tensor:
+        """Parameters (..., 3 n_bins) of equal widths with these heights and knot slopes.
+
+        Both are (..., n_bins) and positive; heights sum to the period.
+        """
+        share = (heights / self.period - LEAST_BIN) / (1.0 - LEAST_BIN * self.n_bins)
+        excess = (slopes - LEAST_SLOPE).clamp_min(LEAST_SLOPE)
+        logits = share.clamp_min(LEAST_BIN).log()
+        inverse_softplus = excess + (-(-excess).expm1()).log()
+        return torch.cat([torch.zeros_like(logits), logits, inverse_softplus - _SLOPE_ONE], -1)
+
     def _all_knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         widths, heights, slopes = parameters.split(self.n_bins, -1)
         return (

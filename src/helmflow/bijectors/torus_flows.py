@@ -11,7 +11,7 @@ from helmflow.bijectors.circle_maps import MoebiusMixture, Rotation
 from helmflow.bijectors.elementwise import Composed, Elementwise
 from helmflow.errors import InputError
 from helmflow.manifolds.torus import wrap
-from helmflow.nets.mlp import Mlp
+from helmflow.nets.mlp import Constant, Mlp, conditioner
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 
@@ -29,7 +29,8 @@ class TorusAutoregressive(Bijector):
     ``relative`` angles are measured from their predecessor and nets see differences only,
     ``y_k = y_(k-1) + f(x_k; net_k(cos, sin of y_j - y_(k-1)))``: a flow that turns with all its
     angles, for energies that do so too. An excluded band around ``y_k = y_(k-1)`` winds around
-    the torus, and no continuous function of cosines and sines could follow it otherwise.
+    the torus, and no continuous function of cosines and sines could follow it otherwise. All nets
+    also see ``n_given`` numbers ``given`` (batch, n_given) to both directions.
     """
 
     def __init__(
@@ -40,60 +41,59 @@ class TorusAutoregressive(Bijector):
         *,
         order: Sequence[int] | None = None,
         relative: bool = False,
-        activation: type[nn.Module] = nn.Tanh,
+        n_given: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.elementwise, self.relative = dim, elementwise, relative
+        self.n_given = n_given
         self.order = tuple(range(dim) if order is None else order)
         if sorted(self.order) != list(range(dim)):
             raise InputError("order", f"a permutation of 0 to {dim - 1}", self.order)
         generator = generator or stream(0, "torus flow")
         n_out = elementwise.n_parameters
-        # an invariant flow leaves its first angle uniform
-        self.first = nn.Parameter(
-            torch.zeros(n_out, dtype=torch.float64), requires_grad=not relative
-        )
-        given = [2 * (k - 1 if relative else k) for k in range(1, dim)]
+        seen = [2 * (k - 1 if relative else k) for k in range(1, dim)]
         self.nets = nn.ModuleList(
-            Mlp(n_in, hidden, n_out, activation=activation, generator=generator)
-            if n_in
-            else _Constant(n_out)
-            for n_in in given
+            conditioner(n_given + n_in, hidden, n_out, generator) for n_in in [0, *seen]
         )
+        # an invariant flow leaves its first angle uniform
+        if relative and not n_given:
+            self.nets[0].requires_grad_(requires_grad=False)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
+    def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """All angles in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
+        given = require_given(given, self.n_given, x)
         done: list[Tensor] = []
         total = torch.zeros_like(x[:, 0])
         for k, place in enumerate(self.order):
-            y, log_slope = self.elementwise.forward(x[:, place], self._conditions(k, done, x))
+            y, log_slope = self.elementwise.forward(x[:, place], self._conditions(k, done, given))
             done.append(wrap(y + done[-1]) if self.relative and done else y)
             total = total + log_slope
         return self._in_place(done), total
 
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+    def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same with every angle's predecessors known."""
         require_event(y, torch.Size([self.dim]))
+        given = require_given(given, self.n_given, y)
         known = [y[:, place] for place in self.order]
         found: list[Tensor] = []
         total = torch.zeros_like(y[:, 0])
         for k in range(self.dim):
             own = wrap(known[k] - known[k - 1]) if self.relative and k else known[k]
-            parameters = self._conditions(k, known[:k], y)
+            parameters = self._conditions(k, known[:k], given)
             x, log_slope = self.elementwise.inverse(own, parameters)
             found.append(x)
             total = total + log_slope
         return self._in_place(found), total
 
-    def _conditions(self, k: int, done: list[Tensor], like: Tensor) -> Tensor:
+    def _conditions(self, k: int, done: list[Tensor], given: Tensor) -> Tensor:
         if k == 0:
-            return self.first.expand(len(like), -1)
+            return self.nets[0](given)
         seen = torch.stack(done, -1)
         if self.relative:
             seen = seen[:, :-1] - seen[:, -1:]
-        return self.nets[k - 1](torch.cat((seen.cos(), seen.sin()), -1))
+        return self.nets[k](torch.cat((seen.cos(), seen.sin(), given), -1))
 
     def _in_place(self, columns: list[Tensor]) -> Tensor:
         ordered = sorted(zip(self.order, columns, strict=True), key=lambda pair: pair[0])
@@ -177,7 +177,7 @@ class RingTree(Bijector):
         generator = generator or stream(0, "ring tree")
         n_out = elementwise.n_parameters
         self.nets = nn.ModuleList(
-            _Constant(n_out)
+            Constant(n_out)
             if level == 0
             else Mlp(2, hidden, n_out, activation=nn.Tanh, zero_last=False, generator=generator)
             for level in range(n.bit_length() - 1)
@@ -219,13 +219,43 @@ class RingTree(Bijector):
 
 
 @final
-class _Constant(nn.Module):
-    """Parameters that depend on nothing."""
+class TorusFrame(Bijector):
+    """Other angles of the same torus, ``y = M x`` with a matrix of whole numbers, det M = +-1.
 
-    def __init__(self, n: int) -> None:
+    For a chain of joints the sums ``x_1 + ... + x_k`` are the absolute angles of its links. A
+    change of coordinates: volume stays as it is.
+    """
+
+    matrix: Tensor
+    back: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(n, dtype=torch.float64))
+        whole = matrix.to(torch.float64)
+        square = matrix.ndim == 2 and len(matrix) == matrix.shape[-1]
+        if not square or not torch.equal(whole, whole.round()):
+            raise InputError("matrix", "whole numbers (D, D)", matrix.tolist())
+        if abs(abs(float(torch.linalg.det(whole))) - 1.0) > 1e-6:
+            raise InputError("matrix", "a determinant of one or minus one", matrix.tolist())
+        self.register_buffer("matrix", whole)
+        self.register_buffer("back", torch.linalg.inv(whole).round())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The same for every row of x (..., anything)."""
-        return self.value.expand(*x.shape[:-1], -1)
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """``M x`` in [0, 2 pi), and zeros."""
+        require_event(x, torch.Size([len(self.matrix)]))
+        return wrap(x @ self.matrix.T), torch.zeros_like(x[:, 0])
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """``M^-1 y`` in [0, 2 pi), and zeros."""
+        require_event(y, torch.Size([len(self.matrix)]))
+        return wrap(y @ self.back.T), torch.zeros_like(y[:, 0])
+
+
+def require_given(given: Tensor | None, n: int, like: Configs) -> Tensor:
+    """What a flow is conditioned on, (batch, n); raises InputError for another shape."""
+    if given is None and n == 0:
+        return like.new_zeros(len(like), 0)
+    if given is None or given.shape != (len(like), n):
+        got = "nothing" if given is None else tuple(given.shape)
+        raise InputError("given", f"shape ({len(like)}, {n})", got)
+    return given

@@ -16,7 +16,9 @@ SINGLE_PRECISION = (".dcd", ".xtc")
 
 
 def sample(
-    run_dir: Annotated[Path, typer.Argument(help="Directory of `helmflow run --method flow`.")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="Of `helmflow run --method flow`, or of a density.")
+    ],
     out: Annotated[Path, typer.Option(help=f"File to write: {', '.join(SUFFIXES)}.")],
     n: Annotated[int, typer.Option("--n", min=2, help="Configurations.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
@@ -59,7 +61,7 @@ def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> 
     if suffix == ".npz":
         write_npz(out, x, log_w, samples.system)
     elif samples.system.kind != "crystal":
-        raise InputError("out", "an .npz file for a lattice field", out)
+        raise InputError("out", "an .npz file for a field or density", out)
     elif suffix in (".extxyz", ".xyz"):
         write_extxyz(out, x, log_w, samples.system)
     else:

@@ -1,20 +1,17 @@
 """``helmflow tfep`` and ``helmflow mbar``: free-energy differences from OpenMM files."""
 
 import ctypes
-import hashlib
-import json
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helmflow.commands.keep import keep, summary
 from helmflow.commands.mistakes import mistakes_in_one_line
 
 if TYPE_CHECKING:
@@ -24,11 +21,14 @@ if TYPE_CHECKING:
 
     from helmflow.bijectors.base import Bijector
     from helmflow.recipes.two_states.openmm_files import Sampled
-    from helmflow.results import Check, Result
+    from helmflow.results import Result
     from helmflow.training.map_fit import MapFit
 
 Topology = Annotated[Path, typer.Option(help="PDB of the particles, in the systems' order.")]
 Temperature = Annotated[float, typer.Option(help="Of both states, in kelvin.")]
+Pressure = Annotated[
+    float | None, typer.Option(help="Of both states, in bar, if a barostat was at work.")
+]
 Out = Annotated[Path, typer.Option(help="Directory for result.json, work.npz and report.html.")]
 Seed = Annotated[int, typer.Option(help="Of every random number.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print result.json instead.")]
@@ -36,6 +36,18 @@ Platform = Annotated[str, typer.Option(help="OpenMM platform; Reference is doubl
 Threads = Annotated[int, typer.Option(min=1, help="Configurations evaluated at a time.")]
 Start = Annotated[int, typer.Option(min=0, help="First frame used (equilibration ends).")]
 Stride = Annotated[int, typer.Option(min=1, help="Every n-th frame is used.")]
+
+Steps = Annotated[int, typer.Option(min=1, help="Of training: --map trained, periodic, refined.")]
+Solute = Annotated[
+    str,
+    typer.Option(
+        help="Particles such as 0,4-7, or origin: the centre of --map transport, periodic and "
+        "refined. Default: those whose parameters change."
+    ),
+]
+Shard = Annotated[
+    str, typer.Option(help="i/n: compute only this part of the works, for `helmflow merge`.")
+]
 
 
 class MapChoice(StrEnum):
@@ -47,6 +59,9 @@ class MapChoice(StrEnum):
     molecule = "molecule"
     trained = "trained"
     scaling = "scaling"
+    transport = "transport"
+    periodic = "periodic"
+    refined = "refined"
 
 
 def tfep(
@@ -56,13 +71,13 @@ def tfep(
     traj_b: Annotated[Path, typer.Option(help="Trajectory sampled in state B.")],
     topology: Topology,
     temperature: Temperature,
+    pressure: Pressure = None,
     map_: Annotated[MapChoice, typer.Option("--map", help="See docs/tutorial_tfep.md.")] = (
         MapChoice.auto
     ),
-    steps: Annotated[int, typer.Option(min=1, help="Of training, with --map trained.")] = 600,
-    shard: Annotated[
-        str, typer.Option(help="i/n: compute only this part of the works, for `helmflow merge`.")
-    ] = "",
+    steps: Steps = 600,
+    solute: Solute = "",
+    shard: Shard = "",
     out: Out = Path("runs/tfep"),
     seed: Seed = 0,
     platform: Platform = "CPU",
@@ -81,13 +96,14 @@ def tfep(
             [("traj-a", traj_a), ("traj-b", traj_b)],
             topology,
             temperature,
+            pressure=pressure,
             platform=platform,
             executor=executor,
             start=start,
             stride=stride,
         )
 
-        chosen = choose_map(map_.value, a, b, steps)
+        chosen = choose_map(map_.value, a, b, steps, solute)
         if shard:
             made = _shard(a, b, shard, chosen, seed, out)
             typer.echo(f"wrote {made}")
@@ -100,9 +116,10 @@ def tfep(
             return found.result, found.arrays()
 
         settings = {"map": map_.value, "seed": seed, "temperature": temperature}
+        settings |= {} if pressure is None else {"pressure": pressure}
         files = [system_a, system_b, traj_a, traj_b, topology]
-        result = _keep(out, files, settings, compute, [*a.notes, *b.notes])
-        typer.echo(result.to_json() if as_json else _summary(result, out))
+        result = keep(out, files, settings, compute, [*a.notes, *b.notes])
+        typer.echo(result.to_json() if as_json else summary(result, out))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
 
@@ -122,8 +139,8 @@ def merge(
             found = merge_shards(loaded, seed=seed, name=out.name)
             return found.result, found.arrays()
 
-        result = _keep(out, sorted(shards.glob("shard-*.npz")), {"seed": seed}, compute, [])
-        typer.echo(result.to_json() if as_json else _summary(result, out))
+        result = keep(out, sorted(shards.glob("shard-*.npz")), {"seed": seed}, compute, [])
+        typer.echo(result.to_json() if as_json else summary(result, out))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
 
@@ -132,6 +149,7 @@ def mbar(
     traj: Annotated[list[Path], typer.Option(help="Its trajectory; once per state.")],
     topology: Topology,
     temperature: Temperature,
+    pressure: Pressure = None,
     out: Out = Path("runs/mbar"),
     seed: Seed = 0,
     platform: Platform = "CPU",
@@ -149,6 +167,7 @@ def mbar(
             [(f"traj {k}", path) for k, path in enumerate(traj)],
             topology,
             temperature,
+            pressure=pressure,
             platform=platform,
             executor=executor,
             start=start,
@@ -161,9 +180,10 @@ def mbar(
             return made.result, made.arrays()
 
         settings = {"seed": seed, "temperature": temperature}
+        settings |= {} if pressure is None else {"pressure": pressure}
         notes = [note for s in found for note in s.notes]
-        result = _keep(out, [*system, *traj, topology], settings, compute, notes)
-        typer.echo(result.to_json() if as_json else _summary(result, out))
+        result = keep(out, [*system, *traj, topology], settings, compute, notes)
+        typer.echo(result.to_json() if as_json else summary(result, out))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
 
@@ -187,6 +207,7 @@ def _read(
     topology: Path,
     temperature: float,
     *,
+    pressure: float | None,
     platform: str,
     executor: "Executor | None",
     start: int,
@@ -200,6 +221,7 @@ def _read(
             trajectories,
             topology,
             temperature,
+            pressure=pressure,
             platform=platform,
             executor=executor,
             start=start,
@@ -233,49 +255,3 @@ def _workers(threads: int) -> "Iterator[Executor | None]":
 
     with ThreadPoolExecutor(threads) as pool:
         yield pool
-
-
-def _keep(
-    out: Path,
-    files: Sequence[Path],
-    settings: Mapping[str, object],
-    compute: "Callable[[], tuple[Result, Mapping[str, np.ndarray]]]",
-    notes: "Sequence[Check]",
-) -> "Result":
-    """Compute and write the directory; one that exists already is refused before the work."""
-    from helmflow.errors import EnergyError, InputError
-    from helmflow.report.page import write_page
-    from helmflow.results import RunDirectory, grade
-
-    digest = hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
-    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
-    command = shlex.join(["helmflow", *sys.argv[1:]])
-    directory = RunDirectory.create(out, text, digest, system=command)
-    try:
-        result, arrays = compute()
-    except (InputError, EnergyError):
-        directory.discard()
-        raise
-    checks = [*result.checks, *notes]
-    letter, reason = grade(checks, one_sided=False)
-    result = replace(result, checks=tuple(checks), grade=letter, reason=reason)
-    directory.write_work(arrays)
-    directory.write_result(result)
-    write_page(directory)
-    return result
-
-
-def _digest(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _summary(result: "Result", out: Path) -> str:
-    from helmflow.estimators.estimate import format_uncertainty
-
-    width = max(len(row.method) for row in result.estimates)
-    rows = [
-        f"{row.method:<{width}}  {format_uncertainty(row.value, row.stderr)} kT"
-        for row in result.estimates
-    ]
-    return "\n".join([*rows, result.reason, f"report: {out / 'report.html'}", str(result)])

@@ -16,6 +16,9 @@ class Density(nn.Module, ABC):
     `sample_and_log_prob` draws independent samples with exactly that density.
     """
 
+    def require(self, x: Configs) -> None:
+        """Raise InputError unless x is where the density lives; by default that is anywhere."""
+
     @abstractmethod
     def log_prob(self, x: Configs) -> Values:
         """Log density (batch,) of configurations (batch, *event)."""

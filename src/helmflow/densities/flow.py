@@ -21,8 +21,13 @@ class Flow(Density):
         self.base = base
         self.bijector = bijector
 
+    def require(self, x: Configs) -> None:
+        """The same as for the base."""
+        self.base.require(x)
+
     def log_prob(self, x: Configs) -> Values:
-        """Log density (batch,), through the inverse map."""
+        """Log density (batch,), through the inverse map; InputError for points off a manifold."""
+        self.require(x)
         z, log_det = self.bijector.inverse(x)
         return self.base.log_prob(z) + log_det
 

@@ -24,9 +24,13 @@ class Uniform(Density):
             raise InputError("manifold", "a compact one", repr(manifold))
         self.manifold = manifold
 
+    def require(self, x: Configs) -> None:
+        """Raise InputError unless every row of x is a point of the manifold."""
+        self.manifold.require(x.detach())
+
     def log_prob(self, x: Configs) -> Values:
         """Minus the log volume, for every point."""
-        self.manifold.require(x.detach())
+        self.require(x)
         return x.new_full((len(x),), -self.manifold.log_volume)
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:

@@ -18,6 +18,8 @@ class Phi4(Energy):
     ``InputError`` for other values.
     """
 
+    isotropic = True
+
     def __init__(self, shape: tuple[int, int], *, mass_squared: float, coupling: float) -> None:
         super().__init__()
         if coupling < 0:

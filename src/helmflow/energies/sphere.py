@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from helmflow.energies.base import Energy
-from helmflow.energies.torus import mixture_arrays, require_columns, require_distinct
+from helmflow.energies.torus import DirectionMixture, require_columns
 from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
 
@@ -12,38 +12,42 @@ UNIT = 1e-6
 """How far from one the length of a given centre may be; it is then made one."""
 
 
-class SphereMixture(Energy):
+class SphereMixture(DirectionMixture):
     """``exp(-U) = sum_k w_k exp(kappa_k x . mu_k)``: a mixture of von Mises-Fisher densities.
 
-    ``centres`` (K, D + 1) unit vectors; ``concentration`` kappa > 0 and ``weights`` w > 0, one
-    number for all or one per centre; by default weights are 1/K. Raises InputError for vectors
-    of another length or two equal ones.
+    ``centres`` (K, D + 1) unit vectors; the rest as for `DirectionMixture`. Raises InputError for
+    vectors of another length.
     """
 
-    centres: Tensor
-    concentration: Tensor
-    log_weights: Tensor
+    @property
+    def dim(self) -> int:
+        """Of the sphere."""
+        return self.centres.shape[1] - 1
 
-    def __init__(
-        self,
-        centres: list[list[float]],
-        concentration: float | list[float] = 1.0,
-        weights: list[float] | None = None,
-    ) -> None:
-        super().__init__()
-        points, kappa, log_weights = mixture_arrays(centres, concentration, weights)
-        points = torch.stack([unit_vector("potential.centres", row.tolist()) for row in points])
-        require_distinct((points[:, None] - points).norm(dim=-1))
-        self.register_buffer("centres", points)
-        self.register_buffer("concentration", kappa)
-        self.register_buffer("log_weights", log_weights)
-        self.dim = points.shape[1] - 1
+    def _points(self, centres: Tensor) -> Tensor:
+        return torch.stack([unit_vector("potential.centres", row.tolist()) for row in centres])
 
-    def forward(self, x: Configs) -> Values:
-        """U of each unit vector (batch, D + 1)."""
-        require_columns(x, self.dim + 1)
-        exponents = self.log_weights + self.concentration * (x @ self.centres.T)
-        return -torch.logsumexp(exponents, -1)
+    def _distances(self, points: Tensor) -> Tensor:
+        return (points[:, None] - points).norm(dim=-1)
+
+    def _similarity(self, x: Configs) -> Tensor:
+        return x @ self.centres.T
+
+
+class AxialMixture(SphereMixture):
+    """``exp(-U) = sum_k w_k exp(kappa_k (x . mu_k)^2)``: a mixture of Watson densities.
+
+    The same at x and -x. With unit quaternions (S^3) a mixture of orientations: ``(q . mu)^2`` is
+    ``(1 + cos t)/2`` for rotations that differ by the angle t. Centres mu and -mu are one.
+    """
+
+    def _distances(self, points: Tensor) -> Tensor:
+        return torch.minimum(
+            (points[:, None] - points).norm(dim=-1), (points[:, None] + points).norm(dim=-1)
+        )
+
+    def _similarity(self, x: Configs) -> Tensor:
+        return (x @ self.centres.T).square()
 
 
 class Watson(Energy):
@@ -64,6 +68,52 @@ class Watson(Energy):
         """U of each unit vector (batch, D + 1)."""
         require_columns(x, self.dim + 1)
         return -self.concentration * (x @ self.axis).square()
+
+
+class PowerSpherical(Energy):
+    """``exp(-U) = (1 + x . axis)^concentration``: zero at -axis, smooth wherever it is not.
+
+    Source: N. De Cao, W. Aziz, arXiv:2006.04437.
+    """
+
+    axis: Tensor
+
+    def __init__(self, axis: list[float], concentration: float) -> None:
+        super().__init__()
+        if not concentration > 0:
+            raise InputError("potential.concentration", "a positive number", concentration)
+        self.register_buffer("axis", unit_vector("potential.axis", axis))
+        self.concentration = concentration
+        self.dim = len(axis) - 1
+
+    def forward(self, x: Configs) -> Values:
+        """U of each unit vector (batch, D + 1), +inf at -axis."""
+        require_columns(x, self.dim + 1)
+        # |x + axis|^2 = 2 (1 + x . axis), without cancellation at -axis
+        return -self.concentration * (0.5 * (x + self.axis).square().sum(-1)).log()
+
+
+class SphericalCauchy(Energy):
+    """``exp(-U) = [(1 - rho^2)/(1 + rho^2 - 2 rho x . axis)]^D``: integrates to the area of S^D.
+
+    ``rho`` from 0 (uniform) to below 1. Source: S. Kato, P. McCullagh, arXiv:1510.07679.
+    """
+
+    axis: Tensor
+
+    def __init__(self, axis: list[float], rho: float) -> None:
+        super().__init__()
+        if not 0.0 <= rho < 1.0:
+            raise InputError("potential.rho", "a number from 0 to below 1", rho)
+        self.register_buffer("axis", unit_vector("potential.axis", axis))
+        self.rho = rho
+        self.dim = len(axis) - 1
+
+    def forward(self, x: Configs) -> Values:
+        """U of each unit vector (batch, D + 1)."""
+        require_columns(x, self.dim + 1)
+        square = (x - self.rho * self.axis).square().sum(-1)
+        return self.dim * (square / (1.0 - self.rho**2)).log()
 
 
 def unit_vector(field: str, vector: list[float]) -> Tensor:

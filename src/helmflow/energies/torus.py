@@ -1,6 +1,7 @@
 """Energies of angles: mixtures, cosines, rings of rotors, a planar arm, a checkerboard."""
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -10,14 +11,16 @@ from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
 
 TWO_PI = 2.0 * math.pi
+COINCIDENT = 1e-9
+"""Distance below which two centres are one."""
 
 
-class TorusMixture(Energy):
-    """``exp(-U) = sum_k w_k exp(kappa_k sum_i cos(x_i - c_ki))``: products of von Mises densities.
+class DirectionMixture(Energy):
+    """``exp(-U) = sum_k w_k exp(kappa_k s(x, c_k))`` with a similarity s of points and centres.
 
-    ``centres`` (K, D) in radians; ``concentration`` kappa > 0 and ``weights`` w > 0, one number
-    for all or one per centre; by default weights are 1/K. Raises InputError for other numbers
-    or two equal centres.
+    ``centres`` (K, n); ``concentration`` kappa > 0 and ``weights`` w > 0, one number for all or
+    one per centre; by default weights are 1/K. Raises InputError for other numbers and for
+    centres that coincide.
     """
 
     centres: Tensor
@@ -32,18 +35,49 @@ class TorusMixture(Energy):
     ) -> None:
         super().__init__()
         points, kappa, log_weights = mixture_arrays(centres, concentration, weights)
-        turns = (points[:, None] - points).remainder(TWO_PI)
-        require_distinct(torch.minimum(turns, TWO_PI - turns).norm(dim=-1))
+        points = self._points(points)
+        apart = self._distances(points) + torch.eye(len(points), dtype=points.dtype)
+        if float(apart.min()) < COINCIDENT:
+            raise InputError("potential.centres", "different centres", "two that coincide")
         self.register_buffer("centres", points)
         self.register_buffer("concentration", kappa)
         self.register_buffer("log_weights", log_weights)
-        self.dim = points.shape[1]
 
     def forward(self, x: Configs) -> Values:
-        """U of each row of angles (batch, D)."""
-        require_columns(x, self.dim)
-        cosines = torch.cos(x.unsqueeze(1) - self.centres).sum(-1)
-        return -torch.logsumexp(self.log_weights + self.concentration * cosines, -1)
+        """U of each row of coordinates (batch, n)."""
+        require_columns(x, self.centres.shape[1])
+        return -torch.logsumexp(self.log_weights + self.concentration * self._similarity(x), -1)
+
+    def _points(self, centres: Tensor) -> Tensor:
+        """The centres as points of the manifold; raises InputError for others."""
+        return centres
+
+    @abstractmethod
+    def _distances(self, points: Tensor) -> Tensor:
+        """How far apart centres are, (K, K)."""
+
+    @abstractmethod
+    def _similarity(self, x: Configs) -> Tensor:
+        """s (batch, K), largest at the centres."""
+
+
+class TorusMixture(DirectionMixture):
+    """``exp(-U) = sum_k w_k exp(kappa_k sum_i cos(x_i - c_ki))``: products of von Mises densities.
+
+    ``centres`` (K, D) in radians; the rest as for `DirectionMixture`.
+    """
+
+    @property
+    def dim(self) -> int:
+        """Number of angles."""
+        return self.centres.shape[1]
+
+    def _distances(self, points: Tensor) -> Tensor:
+        turns = (points[:, None] - points).remainder(TWO_PI)
+        return torch.minimum(turns, TWO_PI - turns).norm(dim=-1)
+
+    def _similarity(self, x: Configs) -> Tensor:
+        return torch.cos(x.unsqueeze(1) - self.centres).sum(-1)
 
 
 class TorusCosines(Energy):
@@ -164,13 +198,6 @@ def mixture_arrays(
     if not bool(torch.isfinite(arrays[0]).all()):
         raise InputError("potential.centres", "finite numbers", centres)
     return arrays[0], arrays[1], arrays[2].log()
-
-
-def require_distinct(distance: Tensor) -> None:
-    """Raise InputError if two centres coincide; ``distance`` is (K, K)."""
-    apart = distance + torch.eye(len(distance), dtype=distance.dtype)
-    if float(apart.min()) < 1e-9:
-        raise InputError("potential.centres", "different centres", "two that coincide")
 
 
 def require_columns(x: Tensor, n: int) -> None:

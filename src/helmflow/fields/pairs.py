@@ -146,6 +146,29 @@ class PairField(TransportField):
         )
         return torch.from_numpy(gradient), torch.from_numpy(trace)
 
+    def bonds(self, u: Tensor, weights: Array) -> tuple[Array, Array]:
+        """Gradient (batch, n) of the weighted sum, and nine numbers of every bond (batch, 9 P).
+
+        The Hessian (xx xy xz yy yz zz) of a bond's part in w, and the gradient of tr[C hess].
+        """
+        from helmflow.kernels import response
+
+        gradient = np.empty(u.shape)
+        numbers = np.empty((len(u), response.NUMBERS * len(self.shell.first)))
+        response.bonds(
+            u.contiguous().numpy(),
+            self.shell.first,
+            self.shell.second,
+            self._bond,
+            self._spread,
+            self._grid,
+            weights,
+            len(self._signs) - 1,
+            gradient,
+            numbers,
+        )
+        return gradient, numbers
+
 
 def _spread(shell: Shell, covariance: Tensor) -> Array:
     """Covariance (P, 3, 3) of the relative displacement of every bond."""

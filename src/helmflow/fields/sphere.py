@@ -65,7 +65,12 @@ class SphereField:
         return torch.from_numpy(out)
 
     def velocity(self, x: Particles, radius: float, weights: Tensor) -> tuple[Particles, Values]:
-        """sum_k weights_k v_k (batch, n, 3) and its divergence (batch,)."""
+        """sum_k weights_k v_k (batch, n, 3) and its divergence (batch,).
+
+        Raises ``InputError`` when a gradient is asked for: there is none.
+        """
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise InputError("x", "positions without a gradient to keep", "requires_grad")
         from helmflow.kernels import solvation_fields as kernels
 
         rows = _rows(x)

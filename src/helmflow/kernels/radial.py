@@ -32,7 +32,8 @@ def _add_gaussians(t, slope, bend, delta, fade, shrink, n_radial, out):
 
 
 @numba.njit(**simd.INLINE)
-def _three(numbers, at):
+def three(numbers, at):
+    """Three scalars in a row."""
     return simd.item(numbers, at), simd.item(numbers, at + 1), simd.item(numbers, at + 2)
 
 
@@ -49,9 +50,9 @@ def _block(x, a, first, second, bond, spread, grid, sign, out):
     for pair in range(len(first)):
         i = np.int64(simd.item(first, pair)) * (3 * lanes)
         j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        dx, dy, dz = _three(bond, 3 * pair)
-        cxx, cyy, czz = _three(spread, 6 * pair)
-        cxy, cxz, cyz = _three(spread, 6 * pair + 3)
+        dx, dy, dz = three(bond, 3 * pair)
+        cxx, cyy, czz = three(spread, 6 * pair)
+        cxy, cxz, cyz = three(spread, 6 * pair + 3)
         wx, wy, wz = subtract(fetch(x, j), fetch(x, i))
         ax, ay, az = subtract(fetch(a, j), fetch(a, i))
         trace = cxx + cyy + czz
@@ -113,26 +114,28 @@ def stein(
                 out[k, start + lane] = sums[k * lanes + lane]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _radial_slopes(r, grid, weights, start):
-    """First and second derivative at r of the weighted sum of Gaussians of an even grid."""
+@numba.njit(**simd.INLINE)
+def derivatives(r, grid, weights, start):
+    """First three derivatives at r of the weighted sum of Gaussians of an even grid."""
     width, n_radial = grid[1], np.int64(grid[3])
     delta = grid[2] / width
     fade, shrink = np.exp(-0.5 * delta * delta), np.exp(-delta * delta)
-    t = (r - grid[0]) * (1.0 / width)
+    inverse = 1.0 / width
+    t = (r - grid[0]) * inverse
     near = t * t < FAR
     t = simd.select(near, t, 0.0)
     psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
     ratio = simd.exp2((LOG2_E * delta) * t) * fade
-    slope, bend = simd.splat(0.0), simd.splat(0.0)
+    slope, bend, twist = simd.splat(0.0), simd.splat(0.0), simd.splat(0.0)
     for k in range(n_radial):
         part = psi * simd.item(weights, start + k)
         slope -= part * t
         bend += part * (t * t - 1.0)
+        twist += part * t * (3.0 - t * t)
         psi = psi * ratio
         ratio = ratio * shrink
         t = t - delta
-    return slope * (1.0 / width), bend * (1.0 / (width * width))
+    return slope * inverse, bend * (inverse * inverse), twist * (inverse * inverse * inverse)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -145,9 +148,9 @@ def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
     for pair in range(len(first)):
         i = np.int64(simd.item(first, pair)) * (3 * lanes)
         j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        dx, dy, dz = _three(bond, 3 * pair)
-        cxx, cyy, czz = _three(spread, 6 * pair)
-        cxy, cxz, cyz = _three(spread, 6 * pair + 3)
+        dx, dy, dz = three(bond, 3 * pair)
+        cxx, cyy, czz = three(spread, 6 * pair)
+        cxy, cxz, cyz = three(spread, 6 * pair + 3)
         wx, wy, wz = subtract(fetch(x, j), fetch(x, i))
         trace = cxx + cyy + czz
 
@@ -164,7 +167,7 @@ def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
             sign = 1.0 - 2.0 * side
             bx, by, bz = sign * wx + dx, sign * wy + dy, sign * wz + dz
             r = simd.sqrt(bx * bx + by * by + bz * bz)
-            slope, bend = _radial_slopes(r, grid, weights, 2 + side * n_radial)
+            slope, bend, _ = derivatives(r, grid, weights, 2 + side * n_radial)
             inverse = 1.0 / r
             nx, ny, nz = bx * inverse, by * inverse, bz * inverse
             ncn = nx * (cxx * nx + 2.0 * (cxy * ny + cxz * nz))

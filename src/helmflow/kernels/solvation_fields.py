@@ -87,6 +87,22 @@ def _one_body_stein(g, n, basis, s, radials, sines, cosines, f, df, out):
                 store(out, at, load(out, at) + more)
 
 
+@njit(**INLINE)
+def _at_the_centre(here, vectors, diagonals, mixed):
+    """The direction T at a particle, and its Jacobian: diagonal, other elements, trace."""
+    diagonal = fetch(diagonals, here)
+    trace = diagonal[0] + diagonal[1] + diagonal[2]
+    return fetch(vectors, here), (diagonal, fetch(mixed, here), trace)
+
+
+@njit(**INLINE)
+def _at_the_other(there, unit, vectors, diagonals, mixed):
+    """The direction T at the other particle, and (trace, n.D n) of its Jacobian D."""
+    turned = fetch(diagonals, there)
+    straight = bent(unit, turned, fetch(mixed, there))
+    return fetch(vectors, there), (turned[0] + turned[1] + turned[2], straight)
+
+
 @njit(**INNER)
 def _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums):
     """Sums over the neighbours of one centre, for every pair function: near, far, out.
@@ -94,10 +110,9 @@ def _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums
     ``base`` is where the direction's values begin in ``vectors``, ``diagonals`` and ``mixed``.
     """
     clear(sums)
-    here, wave = fetch(x, i * ATOM), fetch(vectors, base + i * ATOM)
-    diagonal, off = fetch(diagonals, base + i * ATOM), fetch(mixed, base + i * ATOM)
-    trace = diagonal[0] + diagonal[1] + diagonal[2]
-    radial, force = fetch(radials, i * ATOM), fetch(g, i * ATOM)
+    here, radial = fetch(x, i * ATOM), fetch(radials, i * ATOM)
+    wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, vectors, diagonals, mixed)
+    force = fetch(g, i * ATOM)
     grid = basis.pair
     delta = grid.spacing / grid.width
     shrink = np.exp(-delta * delta)
@@ -111,13 +126,8 @@ def _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums
             continue
         inverse = 1.0 / sqrt(r2)
         unit = scale(inverse, d)
-        there = base + j * ATOM
-        other, turned = fetch(vectors, there), fetch(diagonals, there)
         slope = (trace, bent(unit, diagonal, off))
-        other_slope = (
-            turned[0] + turned[1] + turned[2],
-            bent(unit, turned, fetch(mixed, there)),
-        )
+        other, other_slope = _at_the_other(base + j * ATOM, unit, vectors, diagonals, mixed)
         along, out, near, far = pair_geometry(
             unit, inverse, radial, wave, slope, other, other_slope
         )
@@ -233,10 +243,9 @@ def _centre_weights(basis, weights, window, bend, h):
 @njit(**INNER)
 def _pair_field(x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed):
     """Adds one centre's pair field to ``v``; returns its divergence."""
-    here, wave = fetch(x, i * ATOM), fetch(vectors, base + i * ATOM)
-    diagonal, off = fetch(diagonals, base + i * ATOM), fetch(mixed, base + i * ATOM)
-    trace = diagonal[0] + diagonal[1] + diagonal[2]
-    radial, total = fetch(radials, i * ATOM), splat(0.0)
+    here, radial = fetch(x, i * ATOM), fetch(radials, i * ATOM)
+    wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, vectors, diagonals, mixed)
+    total = splat(0.0)
     mine = (splat(0.0), splat(0.0), splat(0.0))
     grid = basis.pair
     delta = grid.spacing / grid.width
@@ -251,13 +260,8 @@ def _pair_field(x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed):
             continue
         inverse = 1.0 / sqrt(r2)
         unit = scale(inverse, d)
-        there = base + j * ATOM
-        other, turned = fetch(vectors, there), fetch(diagonals, there)
         slope = (trace, bent(unit, diagonal, off))
-        other_slope = (
-            turned[0] + turned[1] + turned[2],
-            bent(unit, turned, fetch(mixed, there)),
-        )
+        other, other_slope = _at_the_other(base + j * ATOM, unit, vectors, diagonals, mixed)
         t, psi, ratio = first_gaussian(r2 * inverse, grid)
         psi = select(inside, psi, 0.0)
         at_i, at_j = five_zeros(), five_zeros()

@@ -35,6 +35,8 @@ class CellGrid:
         self._inverse = torch.from_numpy(np.argsort(order))
         self.first_cell = torch.from_numpy(order[: self.block_size])
         """Indices of the coordinates of the first cell."""
+        self.cell_of_site, self.place_of_site = np.divmod(np.argsort(sites.ravel()), n_basis)
+        """Cell of every site, and its place in it."""
         self._waves()
 
     def _waves(self) -> None:
@@ -53,9 +55,13 @@ class CellGrid:
 
     def blocks(self, matrix: Tensor) -> Blocks:
         """The diagonal blocks of a translation-invariant symmetric matrix (n, n)."""
+        return self.blocks_of(matrix[self.first_cell])
+
+    def blocks_of(self, first: Tensor) -> Blocks:
+        """The same from the rows (m, n) of the first cell alone."""
         m = self.block_size
         order = slice(None) if self._order is None else self._order
-        rows = matrix[order][:m][:, order].reshape(m, *self.shape, m)
+        rows = first[:, order].reshape(m, *self.shape, m)
         axes = tuple(range(1, 1 + len(self.shape)))
         spectrum = torch.fft.fftn(rows, dim=axes).reshape(m, self.n_cells, m).transpose(0, 1)
         own = spectrum[self._own].real
@@ -97,6 +103,18 @@ class CellGrid:
             pair = torch.bmm(pair, blocks[1])
             z[:, n_self * m :].view(batch, len(self._pairs), 2 * m).copy_(pair.transpose(0, 1))
         return z
+
+    def quadratic_form(self, u: Tensor, blocks: Blocks) -> Tensor:
+        """u M u (batch,) for vectors u (batch, n) and the matrix M with these blocks."""
+        batch, m = len(u), self.block_size
+        cells = (u if self._order is None else u[:, self._order]).view(batch, self.n_cells, m)
+        own = torch.matmul(self._self_wave, cells).transpose(0, 1)
+        total = (torch.bmm(own, blocks[0]) * own).sum((0, 2))
+        if len(self._pairs):
+            waves = torch.stack([self._cosine, self._sine], 1).flatten(0, 1)
+            pair = torch.matmul(waves, cells).view(batch, len(self._pairs), 2 * m).transpose(0, 1)
+            total += (torch.bmm(pair, blocks[1]) * pair).sum((0, 2))
+        return total
 
     def spread(self, rows: Tensor) -> Tensor:
         """The (n, n) translation-invariant matrix with the given rows (m, n) of the first cell."""

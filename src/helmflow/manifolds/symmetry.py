@@ -148,15 +148,18 @@ def _axis_cells(shifts: Array, translations: Array) -> CellGrid:
     return CellGrid(shape, images[:, basis], 3)
 
 
-def lattice_symmetry(shape: tuple[int, int]) -> SymmetryGroup:
-    """Translations and reflections of a periodic rectangular lattice, one real number a site."""
+def lattice_symmetry(shape: tuple[int, int], *, isotropic: bool = True) -> SymmetryGroup:
+    """Translations and reflections of a periodic rectangular lattice, one real number a site.
+
+    Rotations by 90 degrees too if the lattice is square and ``isotropic``.
+    """
     rows, columns = shape
     index = np.arange(rows * columns).reshape(shape)
     translations = np.array(
         [np.roll(index, (i, j), (0, 1)).ravel() for i in range(rows) for j in range(columns)]
     )
     images = [index, index[::-1], index[:, ::-1], index[::-1, ::-1]]
-    if rows == columns:
+    if rows == columns and isotropic:
         images += [image.T for image in images]
     permutations = np.array([image.ravel() for image in images])
     cells = CellGrid(shape, index.reshape(-1, 1), 1)

@@ -46,6 +46,28 @@ class Mlp(nn.Module):
         return self.layers(x)
 
 
+@final
+class Constant(nn.Module):
+    """Parameters that depend on nothing: learned numbers (n_out,), zero at first."""
+
+    def __init__(self, n_out: int, *, learned: bool = True) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(n_out, dtype=torch.float64), requires_grad=learned)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same for every row of x (..., anything)."""
+        return self.value.expand(*x.shape[:-1], -1)
+
+
+def conditioner(
+    n_in: int, hidden: Sequence[int], n_out: int, generator: torch.Generator
+) -> nn.Module:
+    """What turns what is known into parameters: a network of tanh, or constants if n_in is 0."""
+    if n_in == 0:
+        return Constant(n_out)
+    return Mlp(n_in, hidden, n_out, activation=nn.Tanh, generator=generator)
+
+
 def _linear(
     fan_in: int, fan_out: int, dtype: torch.dtype, generator: torch.Generator
 ) -> nn.Linear:

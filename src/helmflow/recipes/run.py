@@ -8,6 +8,7 @@ from helmflow.recipes.density.run import run_density
 from helmflow.recipes.flow.certificate import flow_checks
 from helmflow.recipes.flow.prepare import PreparedFlow, prepare_flow
 from helmflow.recipes.flow.sampler import FlowSampler
+from helmflow.recipes.gauge.run import run_gauge
 from helmflow.recipes.path.analysis import analyse
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.certificate import certificate
@@ -37,8 +38,12 @@ def run(
     settings = settings.resolved(system.kind)
     if settings.flow.source is not None and settings.method != "flow":
         raise InputError("flow", "--method flow with it", settings.method)
+    if settings.flow.start == "loops" and system.kind != "gauge_field":
+        raise InputError("flow.start", "base, lattice or transport", "loops, for U(1) links only")
     if system.kind == "density":
         return run_density(system, settings, directory, progress)
+    if system.kind == "gauge_field":
+        return run_gauge(system, settings, directory, progress)
     if system.kind == "two_states":
         return run_solvation(system, settings, directory, progress)
     if settings.method == "frenkel_ladd" and system.kind != "crystal":

@@ -50,7 +50,7 @@ def comparison(result: Result, work: Work) -> Drawing | None:
         for row, difference in zip(rows, differences, strict=True)
         if row[2] <= 50.0 * result.stderr
     ]
-    limit = 1.15 * max([4.0 * result.stderr, *reach])
+    limit = 1.15 * max([4.0 * result.stderr, *reach]) or 1.0  # two states that are the same
     axis.set(
         xlim=(-limit, limit),
         ylim=(len(rows) - 0.4, -0.6),
@@ -130,6 +130,7 @@ def convergence(result: Result, work: Work) -> Drawing | None:
         label="result ± error",
     )
     data = {"percent": fraction.tolist()}
+    seen = []
     for name, colour, label in (
         ("convergence_forward", FORWARD, "first part of the samples"),
         ("convergence_reverse", REVERSE, "last part of the samples"),
@@ -138,6 +139,12 @@ def convergence(result: Result, work: Work) -> Drawing | None:
         axis.errorbar(fraction, work[name], bar, fmt="o-", color=colour, capsize=3, label=label)
         data[name] = work[name].tolist()
         data[f"{name}_stderr"] = [] if bar is None else bar.tolist()
+        seen.append(np.abs(work[name] - result.value) + (0.0 if bar is None else bar))
+    # a first tenth without overlap must not flatten the rest: it may leave the picture
+    reach = np.concatenate(seen)
+    reach = reach[reach <= 20.0 * result.stderr]
+    limit = 1.1 * max(reach.max(initial=0.0), 4.0 * result.stderr) or 1.0
+    axis.set_ylim(result.value - limit, result.value + limit)
     axis.set(xlabel="samples used (%)", ylabel=f"{result.symbol} ({unit_text(result)})")
     axis.legend()
     return Drawing(

@@ -5,6 +5,8 @@ from typing import Any
 
 from matplotlib import rc_context
 
+from helmflow.report.charge_figures import charge_history
+from helmflow.report.density_figures import density_map, torsion_map
 from helmflow.report.drawing import STYLE, Drawing, Work, settle
 from helmflow.report.estimate_figures import comparison, convergence, history, integrand
 from helmflow.report.structure_figures import energy_histogram, radial_distribution
@@ -13,6 +15,8 @@ from helmflow.results import Result
 
 FIGURES = (
     comparison,
+    density_map,
+    torsion_map,
     work_distributions,
     integrand,
     convergence,
@@ -20,6 +24,7 @@ FIGURES = (
     overlap_matrix,
     radial_distribution,
     energy_histogram,
+    charge_history,
 )
 
 

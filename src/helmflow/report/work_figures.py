@@ -36,6 +36,8 @@ def work_distributions(result: Result, work: Work) -> Drawing | None:
     sampled = np.flatnonzero(np.bincount(node.astype(int), minlength=len(lam)))
     if len(sampled) < 2:
         return None
+    if has(work, "plain_w_F", "plain_w_R", "w_F", "w_R"):
+        return _with_and_without_map(result, work)
     pairs = list(pairwise(sampled))
     shown = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, MAX_STAGES).astype(int))]
     columns = {1: 1, 2: 2, 4: 2}.get(len(shown), 3)
@@ -61,6 +63,32 @@ def work_distributions(result: Result, work: Work) -> Drawing | None:
         "Work distributions",
         "Forward work and negated reverse work of neighbouring states. The curves cross at the "
         f"free-energy difference; the more they overlap, the smaller the error.{some}",
+        figure,
+        data,
+    )
+
+
+def _with_and_without_map(result: Result, work: Work) -> Drawing:
+    """Works between two states through the map that was used, and without it."""
+    both = [("as used", work["w_F"], work["w_R"])]
+    if not np.array_equal(work["w_F"], work["plain_w_F"]):
+        both = [
+            ("through the map", work["w_F"], work["w_R"]),
+            ("without a map", work["plain_w_F"], work["plain_w_R"]),
+        ]
+    figure, axes = canvas(max(6.4, 4.2 * len(both)), 3.0, len(both))
+    crossing = float(work["f_k"][1]) if has(work, "f_k") else None
+    data: dict[str, list[float]] = {}
+    for axis, (name, forward, reverse) in zip(axes, both, strict=True):
+        data |= _stage(axis, forward, -reverse, crossing, name)
+        axis.set(title=f"A → B, {name}", xlabel="work w (kT, whole system)")
+    axes[0].set_ylabel("density (1/kT)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return Drawing(
+        "work_distributions",
+        "Work distributions",
+        "Forward work and negated reverse work of both states. The curves cross at the "
+        "free-energy difference; the more they overlap, the smaller the error.",
         figure,
         data,
     )
@@ -101,7 +129,11 @@ def weights(result: Result, work: Work) -> Drawing | None:
     if not has(work, "lam", "node", "work"):
         return None
     at = work["lam"][work["node"].astype(int)]
-    sides = {"base → target": -work["work"][at == 0.0], "target → base": work["work"][at == 1.0]}
+    ends = ("A", "B") if has(work, "plain_w_F") else ("base", "target")
+    sides = {
+        f"{ends[0]} → {ends[1]}": -work["work"][at == 0.0],
+        f"{ends[1]} → {ends[0]}": work["work"][at == 1.0],
+    }
     # an infinite work is a weight of zero; the opposite, or NaN, cannot be drawn
     sides = {name: log_w[log_w < np.inf] for name, log_w in sides.items()}
     sides = {name: log_w for name, log_w in sides.items() if np.isfinite(log_w).sum() > 1}
@@ -135,7 +167,7 @@ def weights(result: Result, work: Work) -> Drawing | None:
         "Importance weights",
         "Weights of the samples when one end is reweighted to the other in a single step. Near "
         "the dotted line all samples count; k-hat above 0.7 means that such one-step estimates "
-        "cannot be trusted (stages in between do not need them).",
+        "cannot be trusted (BAR, which uses both ends, and stages in between do not need them).",
         figure,
         data,
     )

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy, ParticleEnergy
+from helmflow.energies.gauge import GaugeEnergy
 from helmflow.errors import EnergyError, InputError
 from helmflow.manifolds.product import parse_manifold
 from helmflow.streams import stream
@@ -17,8 +19,10 @@ from helmflow.system.potential import ENERGIES, EnergyFactory, build_energy, ene
 from helmflow.system.schema import (
     CrystalTable,
     DensityTable,
+    GaugeFieldTable,
     LatticeFieldTable,
     StateTable,
+    SystemTable,
     TwoStatesTable,
 )
 from helmflow.system.shipped import find_system, read_table, references_of
@@ -29,6 +33,8 @@ from helmflow.units import BOLTZMANN, METRES, de_broglie_wavelength
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+LATTICE_UNITS = Units("lattice spacing", "action")
 
 
 def load_system(
@@ -47,6 +53,8 @@ def load_system(
     factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
     if isinstance(table, LatticeFieldTable):
         return _lattice_field(table, path, factory)
+    if isinstance(table, GaugeFieldTable):
+        return _gauge_field(table, path, factory)
     if isinstance(table, DensityTable):
         return _density(table, path, factory)
     if isinstance(table, TwoStatesTable):
@@ -61,50 +69,27 @@ def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> Sy
         key = unknown[0] if unknown else "kind"
         raise InputError(f"final.{key}", "a key of [potential] other than kind", f"'{key}'")
     last = build_energy(factory, {**table.potential, **table.final}, {})
-    beta = _beta(table.state, boltzmann=1.0)
-    return System(
-        name=table.name,
-        kind=table.kind,
-        summary=table.summary,
-        n_particles=getattr(energy, "n_particles", 1),
-        energy=energy,
-        beta=beta,
-        temperature=table.state.temperature,
-        units=Units(length="sigma", energy="epsilon"),
-        state=ThermodynamicState(energy, beta),
-        reference_positions=None,
-        cell=None,
-        species=(),
-        thermal_wavelength=(),
-        references=references_of(table),
-        path=path,
-        digest=_digest(path),
-        final=ThermodynamicState(last, beta),
+    system = _without_sites(
+        table, path, energy, getattr(energy, "n_particles", 1), Units("sigma", "epsilon")
     )
+    return replace(system, final=ThermodynamicState(last, system.beta))
 
 
 def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory) -> System:
-    energy = build_energy(factory, table.potential, {"shape": table.field.shape})
-    beta = _beta(table.state, boltzmann=1.0)
-    _refuse_unusable(energy, torch.zeros(1, *table.field.shape, dtype=torch.float64))
-    return System(
-        name=table.name,
-        kind=table.kind,
-        summary=table.summary,
-        n_particles=table.field.shape[0] * table.field.shape[1],
-        energy=energy,
-        beta=beta,
-        temperature=table.state.temperature,
-        units=Units(length="lattice spacing", energy="action"),
-        state=ThermodynamicState(energy, beta),
-        reference_positions=None,
-        cell=None,
-        species=(),
-        thermal_wavelength=(),
-        references=references_of(table),
-        path=path,
-        digest=_digest(path),
-    )
+    shape = table.field.shape
+    energy = build_energy(factory, table.potential, {"shape": shape})
+    _refuse_unusable(energy, torch.zeros(1, *shape, dtype=torch.float64))
+    return _without_sites(table, path, energy, math.prod(shape), LATTICE_UNITS)
+
+
+def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> System:
+    shape = table.field.shape
+    energy = build_energy(factory, table.potential, {"shape": shape})
+    if not isinstance(energy, GaugeEnergy):
+        kind = repr(table.potential["kind"])
+        raise InputError("potential.kind", "a potential of gauge links", kind)
+    _refuse_unusable(energy, energy.cold_start(1))
+    return _without_sites(table, path, energy, math.prod(shape), LATTICE_UNITS)
 
 
 def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
@@ -113,18 +98,25 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
     dim = getattr(energy, "dim", manifold.dim)
     if dim != manifold.dim:
         raise InputError("manifold", f"{dim} dimensions, as the potential has", table.manifold)
-    beta = _beta(table.state, boltzmann=1.0)
     if math.isfinite(manifold.log_volume):
         _refuse_unusable(energy, manifold.uniform(1, stream(0, "one point")))
+    system = _without_sites(table, path, energy, manifold.dim, Units("radian", "kT"))
+    return replace(system, manifold=manifold)
+
+
+def _without_sites(
+    table: SystemTable, path: Path, energy: Energy, n_particles: int, units: Units
+) -> System:
+    beta = _beta(table.state, boltzmann=1.0)
     return System(
         name=table.name,
         kind=table.kind,
         summary=table.summary,
-        n_particles=manifold.dim,
+        n_particles=n_particles,
         energy=energy,
         beta=beta,
         temperature=table.state.temperature,
-        units=Units(length="radian", energy="kT"),
+        units=units,
         state=ThermodynamicState(energy, beta),
         reference_positions=None,
         cell=None,
@@ -133,7 +125,6 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
         references=references_of(table),
         path=path,
         digest=_digest(path),
-        manifold=manifold,
     )
 
 

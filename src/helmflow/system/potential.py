@@ -9,11 +9,20 @@ from pydantic import create_model
 
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy
+from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.growing_sphere import GrowingSphere
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.energies.phi4 import Phi4
+from helmflow.energies.product import DipoleOnSpring
 from helmflow.energies.rugged import SinesAndCosines
-from helmflow.energies.sphere import SphereMixture, Watson
+from helmflow.energies.schwinger import Schwinger
+from helmflow.energies.sphere import (
+    AxialMixture,
+    PowerSpherical,
+    SphereMixture,
+    SphericalCauchy,
+    Watson,
+)
 from helmflow.energies.stillinger_weber import StillingerWeber
 from helmflow.energies.torus import (
     Checkerboard,
@@ -22,6 +31,8 @@ from helmflow.energies.torus import (
     TorusMixture,
     XYRing,
 )
+from helmflow.energies.wilson import SUWilson
+from helmflow.energies.yukawa import Yukawa
 from helmflow.errors import InputError
 from helmflow.tables import ClosedTable, nearest, parse_table
 
@@ -33,6 +44,10 @@ ENERGIES: Mapping[str, EnergyFactory] = MappingProxyType(
         "stillinger_weber": StillingerWeber,
         "ase": calculator_energy,
         "phi4": Phi4,
+        "yukawa": Yukawa,
+        "u1_wilson": U1Wilson,
+        "su_wilson": SUWilson,
+        "schwinger": Schwinger,
         "growing_sphere": GrowingSphere,
         "torus_mixture": TorusMixture,
         "torus_cosines": TorusCosines,
@@ -41,7 +56,11 @@ ENERGIES: Mapping[str, EnergyFactory] = MappingProxyType(
         "checkerboard": Checkerboard,
         "sines_and_cosines": SinesAndCosines,
         "sphere_mixture": SphereMixture,
+        "axial_mixture": AxialMixture,
         "watson": Watson,
+        "power_spherical": PowerSpherical,
+        "spherical_cauchy": SphericalCauchy,
+        "dipole_on_spring": DipoleOnSpring,
     }
 )
 

@@ -98,6 +98,8 @@ class ReferenceTable(ClosedTable):
         "mean_energy",
         "chi_2",
         "phi_squared",
+        "mean_plaquette",
+        "charge_squared",
     ]
     value: float
     stderr: Annotated[float, Field(ge=0)] | None = None
@@ -135,6 +137,14 @@ class LatticeFieldTable(_SystemTable):
     state: StateTable = StateTable(beta=1.0)
 
 
+class GaugeFieldTable(_SystemTable):
+    """A file of kind "gauge_field": links of a periodic lattice, with Haar measure."""
+
+    kind: Literal["gauge_field"]
+    field: FieldTable
+    state: StateTable = StateTable(beta=1.0)
+
+
 class DensityTable(_SystemTable):
     """A file of kind "density": any unnormalised density on a manifold."""
 
@@ -151,11 +161,12 @@ class TwoStatesTable(_SystemTable):
     state: StateTable
 
 
-SystemTable = CrystalTable | LatticeFieldTable | DensityTable | TwoStatesTable
+SystemTable = CrystalTable | LatticeFieldTable | GaugeFieldTable | DensityTable | TwoStatesTable
 
 KINDS: dict[str, type[SystemTable]] = {
     "crystal": CrystalTable,
     "lattice_field": LatticeFieldTable,
+    "gauge_field": GaugeFieldTable,
     "density": DensityTable,
     "two_states": TwoStatesTable,
 }

@@ -91,6 +91,8 @@ class System:
             )
         if self.final is not None:
             return "f_B - f_A of the configurational integrals, in kT; momenta cancel"
+        if self.kind == "gauge_field":
+            return "ln Z = ln of the integral of exp(-S) over all links, Haar measure (volume one)"
         if self.kind == "lattice_field":
             return "ln Z = ln of the integral of exp(-S) over all sites, Lebesgue measure"
         wavelengths = dict(zip(self.species, self.thermal_wavelength, strict=True))

@@ -27,7 +27,8 @@ CONSTANT = 1e-4
 class Trajectory:
     """Positions (n, n_particles, 3) and the box (3, 3) they share, in nm; None without a box.
 
-    ``rounded`` says how coarsely the file stored coordinates, None if to single precision.
+    If asked for, one box per frame (n, 3, 3). ``rounded`` says how coarsely the file stored
+    coordinates, None if to single precision.
     """
 
     positions: Array
@@ -46,13 +47,19 @@ def read_topology(path: Path) -> "Topology":
 
 
 def read_trajectory(
-    path: Path, topology: "Topology", field: str, *, start: int = 0, stride: int = 1
+    path: Path,
+    topology: "Topology",
+    field: str,
+    *,
+    start: int = 0,
+    stride: int = 1,
+    one_box: bool = True,
 ) -> Trajectory:
     """Frames ``start``, ``start + stride``, ... of any format mdtraj reads, or of an ``.npz``.
 
     An ``.npz`` holds ``positions`` (n, n_particles, 3) and, if periodic, ``boxes`` (n, 3, 3) or
     (3, 3), in nm, unrounded. Raises ``InputError(field, ...)`` for a file that is damaged, of
-    another number of particles, or of a box that varies.
+    another number of particles, or, unless ``one_box`` is False, of a box that varies.
     """
     positions, boxes = _arrays(path, topology, field)
     if positions.ndim != 3 or positions.shape[1:] != (topology.n_atoms, 3):
@@ -62,7 +69,11 @@ def read_trajectory(
     positions = positions[chosen].astype(np.float64)
     if len(positions) < 4:
         raise InputError(field, "at least 4 frames", len(positions))
-    box = None if boxes is None else _constant(np.asarray(boxes, dtype=np.float64), field, chosen)
+    box = None if boxes is None else np.asarray(boxes, dtype=np.float64)
+    if box is not None and box.ndim == 3:
+        box = box[chosen]
+    if box is not None:
+        box = _constant(box, field) if one_box else np.broadcast_to(box, (len(positions), 3, 3))
     return Trajectory(positions, box, ROUNDED.get(path.suffix.lower()))
 
 
@@ -85,15 +96,15 @@ def _arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Array 
     return loaded.xyz, loaded.unitcell_vectors
 
 
-def _constant(boxes: Array, field: str, chosen: slice) -> Array:
+def _constant(boxes: Array, field: str) -> Array:
     if boxes.ndim == 2:
         return boxes
-    boxes = boxes[chosen]
     spread = float(np.ptp(boxes, axis=0).max())
     if spread > CONSTANT:
         raise InputError(
             field,
-            "a constant box (a barostat was at work: continue at the mean volume without it)",
+            "a constant box (a barostat was at work: name its pressure, or continue at the mean "
+            "volume without it)",
             f"box vectors that vary by {spread:.2g} nm",
         )
     return boxes.mean(0)

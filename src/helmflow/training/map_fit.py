@@ -1,7 +1,7 @@
 """Fitting a map between two states to samples of both."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -95,16 +95,8 @@ class GaussianFit(MapFit):
 
         ``works(map)`` are the held-out works w_F and w_R with a candidate.
         """
-        best: Bijector = Identity()
-        least = torch.inf
-        for shrinkage in self.shrinkage:
-            candidate = _transport(states.x_a, states.x_b, shrinkage)
-            w_F, w_R = works(candidate)
-            # Quantiles: one sample with an absurd work must not choose the map.
-            dissipation = float(w_F.median() + w_R.median())
-            if dissipation < least:
-                best, least = candidate, dissipation
-        return best
+        candidates = [_transport(states.x_a, states.x_b, k) for k in self.shrinkage]
+        return least_dissipation(candidates, works)
 
     def _wrapped(self, inner: Bijector) -> Bijector:
         if self.coordinates is None:
@@ -112,10 +104,32 @@ class GaussianFit(MapFit):
         return Chain([self.coordinates, inner, Inverse(self.coordinates)])
 
 
+def least_dissipation(
+    candidates: Sequence[Bijector], works: Callable[[Bijector], tuple[Values, Values]]
+) -> Bijector:
+    """The map of least w_F + w_R, ``works(map)``; the identity when all are infinite.
+
+    Of medians: one sample with an absurd work must not choose the map.
+    """
+    best: Bijector = Identity()
+    least = torch.inf
+    for candidate in candidates:
+        w_F, w_R = works(candidate)
+        dissipation = float(w_F.median() + w_R.median())
+        if dissipation < least:
+            best, least = candidate, dissipation
+    return best
+
+
+def optimal_transport(a: Tensor, b: Tensor) -> Tensor:
+    """The symmetric matrix T with T a T = b, for covariances a and b."""
+    root, inverse = _roots(a)
+    return inverse @ _roots(root @ b @ root)[0] @ inverse
+
+
 def _transport(x_a: Configs, x_b: Configs, shrinkage: float) -> DenseAffine:
     (m_a, s_a), (m_b, s_b) = (_moments(x, shrinkage) for x in (x_a, x_b))
-    root, inverse = _roots(s_a)
-    matrix = inverse @ _roots(root @ s_b @ root)[0] @ inverse
+    matrix = optimal_transport(s_a, s_b)
     event = x_a.shape[1:]
     return DenseAffine(matrix, (m_b - matrix @ m_a).reshape(event))
 

@@ -8,13 +8,14 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from helmflow.bijectors.base import Bijector, Chain, Inverse
+from helmflow.bijectors.base import Bijector, Chain, Identity, Inverse
 from helmflow.bijectors.elementwise import ShiftScale
 from helmflow.bijectors.given_torsions import GivenTorsions
 from helmflow.bijectors.internal import InternalCoordinates, z_matrix
 from helmflow.bijectors.part import Part
 from helmflow.bijectors.splines import CircularSpline
-from helmflow.training.map_fit import GaussianFit, MapFit, TwoStates
+from helmflow.training.force_gaussian import force_gaussian, force_map, gradients_in
+from helmflow.training.map_fit import GaussianFit, MapFit, TwoStates, least_dissipation
 from helmflow.training.map_training import Trained, train_map
 from helmflow.training.plan import TrainingPlan
 
@@ -27,7 +28,10 @@ class MoleculeFit(MapFit):
     """A map of one molecule: Gaussian in its stiff internal coordinates, then trained if asked.
 
     Bonds, angles, and those torsions that move less than 0.4 radian in both states are carried
-    by `GaussianFit`; soft torsions, position and orientation stay. With a ``plan`` couplings are
+    by `GaussianFit`, or, where both potentials have gradients and that does better on held-out
+    samples, by the Gaussians that fit their forces, with means that follow the soft torsions;
+    these stay, or are turned one by one to the other state's density. Position and orientation
+    stay. With a ``plan`` couplings are
     trained on top: circular splines of every soft torsion given the others, shifts and scales of
     the stiff coordinates given the soft ones. ``bonds`` are pairs of atoms. A molecule that leaves
     the range of its coordinates on the way has work +inf.
@@ -63,7 +67,11 @@ class MoleculeFit(MapFit):
         def works(bijector: Bijector) -> tuple[Tensor, Tensor]:
             return states.works(wrapped(Part(bijector, stiff)), held=True)
 
-        gaussian = Part(GaussianFit().best(replace(inner, **parts), works), stiff)
+        best = Part(GaussianFit().best(replace(inner, **parts), works), stiff)
+        by_forces = _map_by_forces(coordinates, states, stiff, soft)
+        gaussian = least_dissipation(
+            [Identity(), best, *by_forces], lambda f: states.works(wrapped(f), held=True)
+        )
         if self.plan is None:
             return wrapped(gaussian)
         spread = parts["x_b"].std(0)
@@ -115,3 +123,19 @@ class MoleculeFit(MapFit):
         stiff = sorted(internal - set(soft))
         made = InternalCoordinates(self.entries, centres=centres)
         return made, torch.tensor(stiff), torch.tensor(soft, dtype=torch.long)
+
+
+def _map_by_forces(
+    coordinates: Bijector, states: TwoStates, stiff: Tensor, soft: Tensor
+) -> list[Bijector]:
+    """The map between the Gaussians that fit the forces of both states, if there is one."""
+    found = []
+    for x, u in ((states.x_a, states.u_a), (states.x_b, states.u_b)):
+        known = gradients_in(coordinates, x, u)
+        fitted = None if known is None else force_gaussian(*known, stiff, soft)
+        if fitted is None:
+            return []
+        found.append(fitted)
+    centres = coordinates.centres[soft - coordinates.torsions[0]]
+    turned = [force_map(*found, stiff, soft, centres)] if len(soft) else []
+    return [force_map(*found, stiff, soft), *turned]

@@ -6,7 +6,7 @@ import torch
 
 from helmflow.bijectors.potential_map import PotentialMap
 from helmflow.errors import InputError
-from helmflow.shapes import Configs
+from helmflow.shapes import Configs, Values
 
 MARGIN = 0.1
 """Least eigenvalue a weakened map is left with."""
@@ -21,11 +21,16 @@ class LeastEigenvalue(NamedTuple):
     after: float
 
 
-def least_eigenvalue(bijector: PotentialMap, points: Configs) -> float:
-    """The least over points (batch, n); NaN becomes minus infinity."""
+def least_eigenvalues(bijector: PotentialMap, points: Configs) -> Values:
+    """At every point (batch,), positive where the map does not fold; NaN becomes -infinity."""
     with torch.no_grad():
         values = torch.cat([bijector.least_eigenvalue(part) for part in points.split(PART)])
-    return float(values.nan_to_num(nan=-float("inf")).min())
+    return values.nan_to_num(nan=-float("inf"))
+
+
+def least_eigenvalue(bijector: PotentialMap, points: Configs) -> float:
+    """The least over points (batch, n)."""
+    return float(least_eigenvalues(bijector, points).min())
 
 
 def enforce_well_posedness(bijector: PotentialMap, points: Configs) -> LeastEigenvalue:

@@ -1,7 +1,6 @@
 """From weighed samples of a flow to the result a person reads."""
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,8 @@ from helmflow.system import System
 
 if TYPE_CHECKING:
     from helmflow.recipes.density.flow import FittedFlow
-    from helmflow.recipes.density.run import Quadrature, Weighed
+    from helmflow.recipes.density.quadrature import Quadrature
+    from helmflow.recipes.density.weighing import Weighed
 
 Array = np.ndarray
 
@@ -148,7 +148,7 @@ def _observables(
     ]
 
 
-def arrays_of_density(weighed: "Weighed", chain: IndependenceChain) -> Mapping[str, Array]:
+def arrays_of_density(weighed: "Weighed", chain: IndependenceChain) -> dict[str, Array]:
     """Works, samples ``x`` of the flow, and exact ``samples``: a Metropolis chain over them."""
     n = len(weighed.work)
     x = weighed.x.numpy()

@@ -1,26 +1,27 @@
 """Flows that are trained: for manifolds of more dimensions than a potential can cover."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.base import Bijector, Chain
-from helmflow.bijectors.sphere_flows import RecursiveSphere, SphereRotation
-from helmflow.bijectors.torus_flows import TorusAutoregressive, circle_map
 from helmflow.densities.flow import Flow
-from helmflow.densities.uniform import Uniform
-from helmflow.errors import InputError
-from helmflow.generalised_work import ReducedPotential
+from helmflow.generalised_work import density_work
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
 from helmflow.objectives.divergences import reverse_kl
-from helmflow.shapes import Configs
+from helmflow.recipes.density.architecture import Architecture, untrained
+from helmflow.recipes.density.potential import CheckedPotential
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+from helmflow.training.checkpoint import load, save
 from helmflow.training.flow_fit import natural_gradient
 from helmflow.training.plan import TrainingPlan
+from helmflow.training.replay import ReplayPlan, fit_with_replay
 from helmflow.training.stochastic import train
 
 STEPS, BATCH, LEARNING_RATE = 80, 256, 1e-2
@@ -29,115 +30,189 @@ STEPS, BATCH, LEARNING_RATE = 80, 256, 1e-2
 POWERS = (0.1, 0.3, 0.6, 1.0)
 """Of the target in these stages: a flow that starts out wide loses fewer modes."""
 
-REFINEMENTS, POINTS = 60, 1024
-"""Natural-gradient steps of the second phase, and fresh points at each."""
-
 CLOSE = 2.0
 """Half the variance of the work, in nats, below which second-order steps are of use."""
 
-MORE_STEPS = 600
-"""Of Adam, for a flow that is not yet that close."""
+REPLAYS = 3
+REPLAY = ReplayPlan(rounds=20, fresh=4096, updates=30, batch=512, learning_rate=5e-3)
+"""For a density that such a flow does not come close to: splines, trained by replay."""
 
-DAMPING = (1e-1, 3e-4)
+CONTEST = replace(REPLAY, rounds=6)
+"""To choose among angles."""
+
+POINTS, STEPS_PER_STAGE = 1024, 12
+"""Fresh points of every natural-gradient step, and steps from one damping to the next."""
+
+DAMPING = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
+
+Report = Callable[[float, str], None]
+"""Called with the fraction done and what is being done."""
+
+
+@dataclass
+class Stages:
+    """Training in stages, each with random numbers of its own, the flow kept after each.
+
+    ``file`` holds the parameters after ``done`` stages: an interrupted training goes on there and
+    ends with the same numbers.
+    """
+
+    flow: Flow
+    name: str
+    chosen: Architecture
+    u: CheckedPotential
+    seed: int
+    file: Path | None
+    header: dict[str, str]
+    done: int = 0
+    passed: int = 0
+
+    def next(self, stage: Callable[[Flow, torch.Generator], None]) -> None:
+        """Do one stage, unless that has been done before."""
+        self.passed += 1
+        if self.passed > self.done:
+            stage(self.flow, stream(self.seed, f"stage {self.passed}"))
+            self._finish()
+
+    def replace_flow(self, choose: Callable[[], Architecture]) -> None:
+        """Go on with a new flow of another architecture: a stage of its own."""
+        self.passed += 1
+        if self.passed > self.done:
+            self.chosen = choose()
+            self.flow, self.name = untrained(self.flow.base.manifold, self.chosen, self.seed)
+            self._finish()
+
+    def decide(self, name: str, question: Callable[[], bool]) -> bool:
+        """The answer to a question, asked once: a resumed training is told what was found."""
+        if name not in self.header:
+            self.header[name] = str(question())
+        return self.header[name] == str(True)
+
+    def _finish(self) -> None:
+        """Keep the parameters, what they belong to, and how many energies they have cost."""
+        self.done = self.passed
+        if self.file is not None:
+            facts = {
+                "stages": str(self.done),
+                "energies": str(self.u.n_evaluations),
+                "architecture": self.chosen.to_json(),
+            }
+            save(self.file, self.flow.bijector.state_dict(), {**self.header, **facts})
 
 
 def trained_flow(
     manifold: Manifold,
-    u: ReducedPotential,
-    generator: torch.Generator,
-    report: Callable[[float, str], None],
-) -> tuple[Flow, str, float]:
-    """A flow fitted in two phases, what to call it, and half the variance of its work.
+    u: CheckedPotential,
+    start: Architecture,
+    seed: int,
+    place: tuple[Path | None, dict[str, str]],
+    report: Report,
+) -> tuple[Flow, str, float, Architecture]:
+    """A trained flow, what to call it, half the variance of its work, and what it is.
 
-    ``u`` must be differentiable. Raises InputError for manifolds without such a flow.
+    First Adam on the reverse divergence. If that has come close, natural-gradient steps; if not,
+    a flow of splines is trained by replay within a trust region, which loses no mode.
+    ``place``: a file for the stages of the training, and what identifies the system in it.
+    Raises InputError for manifolds without such a flow.
     """
-    bijector, name = _untrained(manifold, u, generator)
-    flow = Flow(Uniform(manifold), bijector)
+    stages = _begin(manifold, u, start, seed, place)
+    for k, power in enumerate(POWERS):
+        report(0.2 * k / len(POWERS), f"{stages.name}, target to the power {power}")
+        stages.next(partial(_descend, u, power))
+    half_way = stream(seed, "half way")
+    if stages.decide("close", lambda: half_variance(stages.flow, u, half_way) < CLOSE):
+        for k in range(len(DAMPING) - 1):
+            report(0.2 + 0.8 * k / (len(DAMPING) - 1), f"{stages.name}, second-order steps")
+            stages.next(partial(_refine, u, DAMPING[k : k + 2]))
+    else:
+        report(0.2, "choosing among angles")
+        stages.replace_flow(lambda: _choose(manifold, u, start, seed))
+        for k in range(REPLAYS):
+            report(0.4 + 0.6 * k / REPLAYS, f"{stages.name}, replay")
+            stages.next(partial(_replay, u, last=k == REPLAYS - 1))
+    flow = stages.flow.requires_grad_(requires_grad=False)
+    return flow, stages.name, half_variance(flow, u, stream(seed, "the end")), stages.chosen
+
+
+def _begin(
+    manifold: Manifold,
+    u: CheckedPotential,
+    start: Architecture,
+    seed: int,
+    place: tuple[Path | None, dict[str, str]],
+) -> Stages:
+    """A new flow, or one that an earlier process has begun to train."""
+    file, identity = place
+    if file is None or not file.is_file():
+        return Stages(*untrained(manifold, start, seed), start, u, seed, file, dict(identity))
+    tensors, header = load(file, identity)
+    chosen = Architecture.from_json(header["architecture"])
+    flow, name = untrained(manifold, chosen, seed)
+    flow.bijector.load_state_dict(tensors)
+    u.n_evaluations = int(header["energies"])
+    return Stages(flow, name, chosen, u, seed, file, header, done=int(header["stages"]))
+
+
+def _choose(
+    manifold: Manifold, u: CheckedPotential, start: Architecture, seed: int
+) -> Architecture:
+    """Splines of the angles as they are or of their sums: whichever is learned faster."""
+    splines = replace(start, splines=True)
+    if not isinstance(manifold, Torus) or manifold.dim < 3 or start.angles != "given":
+        return splines
+    found = []
+    for angles in ("given", "sums"):
+        chosen = replace(splines, angles=angles)
+        flow, _ = untrained(manifold, chosen, seed)
+        fit_with_replay(flow, u, CONTEST, stream(seed, "contest"))
+        found.append((mean_work(flow, u, stream(seed, "judge")), chosen))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _descend(u: CheckedPotential, power: float, flow: Flow, generator: torch.Generator) -> None:
+    """Adam on the reverse divergence from the target to a power."""
+
+    def tempered(x: Configs) -> Values:
+        return power * u.differentiable(x)
 
     plan = TrainingPlan(STEPS, BATCH, LEARNING_RATE, clip_norm=5.0)
-    for k, power in enumerate(POWERS):
-        report(0.3 * k / len(POWERS), f"{name}, target to the power {power}")
-        tempered = _power(u, power)
-        train(flow, partial(_reverse_kl, flow, tempered), plan, generator)
-
-    def refined(step: int, loss: float, _: float) -> None:
-        report(0.3 + 0.7 * step / REFINEMENTS, f"{name}, half variance {loss:.3g}")
-
-    points = _points(manifold, generator)
-    loss = half_variance(flow, u, next(points))
-    if not loss < CLOSE:
-        report(0.3, f"{name}, half variance {loss:.3g}, more of the first phase")
-        longer = TrainingPlan(MORE_STEPS, BATCH, 0.5 * LEARNING_RATE, clip_norm=5.0)
-        train(flow, partial(_reverse_kl, flow, u), longer, generator)
-        loss = half_variance(flow, u, next(points))
-    if not loss < CLOSE:
-        flow.requires_grad_(requires_grad=False)
-        return flow, name, loss
-    loss = natural_gradient(
-        flow, u, lambda _: next(points), REFINEMENTS, damping=DAMPING, report=refined
-    )
-    flow.requires_grad_(requires_grad=False)
-    return flow, name, loss
+    train(flow, lambda n, g: reverse_kl(flow, tempered, n, g), plan, generator)
 
 
-def half_variance(flow: Flow, u: ReducedPotential, z: Configs) -> float:
-    """Half the variance of the work of base points z (N, *event), about KL(q || p) if small."""
+def _replay(u: CheckedPotential, flow: Flow, generator: torch.Generator, *, last: bool) -> None:
+    schedule = replace(REPLAY.schedule, floor=0.03 if last else 1.0)
+    fit_with_replay(flow, u, replace(REPLAY, schedule=schedule), generator)
+
+
+def _refine(
+    u: CheckedPotential, damping: tuple[float, float], flow: Flow, generator: torch.Generator
+) -> None:
+    points = base_points(flow, POINTS, generator)
+    natural_gradient(flow, u.differentiable, points, STEPS_PER_STAGE, damping=damping)
+
+
+def base_points(flow: Flow, n: int, generator: torch.Generator) -> Callable[[int], Configs]:
+    """Fresh base points at every call: quasi-random on a torus."""
+    manifold = flow.base.manifold
+    if not isinstance(manifold, Torus):
+        return lambda _: flow.base.sample_and_log_prob(n, generator)[0]
+    seed = int(torch.randint(2**31, (), generator=generator))
+    engine = torch.quasirandom.SobolEngine(manifold.dim, scramble=True, seed=seed)
+    return lambda _: 2.0 * math.pi * engine.draw(n, dtype=torch.float64)
+
+
+def half_variance(flow: Flow, u: CheckedPotential, generator: torch.Generator) -> float:
+    """Half the variance of the work of fresh samples, infinite if one is."""
+    work = _works(flow, u, generator)
+    return 0.5 * float(work.var()) if bool(torch.isfinite(work).all()) else math.inf
+
+
+def mean_work(flow: Flow, u: CheckedPotential, generator: torch.Generator) -> float:
+    """An upper bound of -ln Z, the closer the better the flow."""
+    return float(_works(flow, u, generator).mean())
+
+
+def _works(flow: Flow, u: CheckedPotential, generator: torch.Generator) -> Tensor:
     with torch.no_grad():
-        x, log_det = flow.bijector.forward(z)
-        return 0.5 * float((u(x) - log_det).var())
-
-
-def _power(u: ReducedPotential, power: float) -> ReducedPotential:
-    return lambda x: power * u(x)
-
-
-def _reverse_kl(flow: Flow, u: ReducedPotential, n: int, generator: torch.Generator) -> Tensor:
-    return reverse_kl(flow, u, n, generator)
-
-
-def _untrained(
-    manifold: Manifold, u: ReducedPotential, generator: torch.Generator
-) -> tuple[Bijector, str]:
-    dim = manifold.dim
-    if isinstance(manifold, Torus):
-        relative = dim > 2 and _turns(manifold, u, generator)
-        orders = [list(range(dim))]
-        if not relative:
-            orders.append(orders[0][::-1])
-        layers = [
-            TorusAutoregressive(
-                dim, circle_map(5), [16], order=order, relative=relative, generator=generator
-            )
-            for order in orders
-        ]
-        kind = "relative angles, " if relative else ""
-        return Chain(layers), f"autoregressive flow, {kind}{len(layers)} layers"
-    if isinstance(manifold, Sphere) and dim > 1:
-        chain: list[Bijector] = []
-        for _ in range(2):
-            chain += [
-                SphereRotation(dim, generator),
-                RecursiveSphere(dim, circle_map(8), [24], generator=generator),
-            ]
-        return Chain(chain), "recursive Moebius-spline flow, 2 layers"
-    raise InputError("manifold", "a torus T1, T2, ... or a sphere S2, S3, ...", repr(manifold))
-
-
-def _turns(torus: Torus, u: ReducedPotential, generator: torch.Generator) -> bool:
-    """Whether the energy stays the same when all angles turn together."""
-    x = torus.uniform(32, generator)
-    with torch.no_grad():
-        change = u(torus.exp(x, torch.ones_like(x))) - u(x)
-    return bool((change.abs() < 1e-9).all())
-
-
-def _points(manifold: Manifold, generator: torch.Generator) -> Iterator[Configs]:
-    """Fresh base points: quasi-random on a torus."""
-    if isinstance(manifold, Torus):
-        seed = int(torch.randint(2**31, (), generator=generator))
-        engine = torch.quasirandom.SobolEngine(manifold.dim, scramble=True, seed=seed)
-        while True:
-            unit = engine.draw(POINTS, dtype=torch.float64)
-            yield manifold.exp(2.0 * math.pi * unit, torch.zeros_like(unit))
-    while True:
-        yield manifold.uniform(POINTS, generator)
+        x, log_q = flow.sample_and_log_prob(4096, generator)
+        return density_work(x, log_q, u)

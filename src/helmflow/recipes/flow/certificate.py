@@ -6,14 +6,20 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.scored_flow import ScoredFlow
 from helmflow.bijectors.transport import Transport
 from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
 from helmflow.densities.gaussian import Gaussian
+from helmflow.estimators.diagnostics import forward_ess
+from helmflow.estimators.reweighting import kish_ess
 from helmflow.manifolds.symmetry import SymmetryGroup
+from helmflow.recipes.flow.field_flow import step_bias
 from helmflow.recipes.flow.prepare import PreparedFlow
 from helmflow.recipes.flow.transport import integrator_bias
 from helmflow.recipes.path.analysis import Analysis
-from helmflow.recipes.path.certificate import at_most, sigmas
+from helmflow.recipes.path.certificate import at_least, at_most, sigmas
+from helmflow.recipes.path.lattice import LatticeField
 from helmflow.recipes.path.problem import Problem
 from helmflow.results import Check
 from helmflow.settings import Settings
@@ -55,6 +61,22 @@ def flow_checks(
     if prepared.transport is not None:
         bias = integrator_bias(prepared.transport, problem, base, settings.seed + 1)
         checks.append(_bound("integrator", bias, 0.3 * goal, "kT, on doubling the steps"))
+    if isinstance(problem, LatticeField):
+        checks += _field_checks(prepared.flow, analysis, problem, settings, goal)
+    return checks
+
+
+def _field_checks(
+    flow: Density, analysis: Analysis, problem: LatticeField, settings: Settings, goal: float
+) -> list[Check]:
+    """Modes that the chains know and the flow does not; the bias of the integrator."""
+    drawn, chains = (-work.ravel() for work in analysis.samples.work)
+    ratio = forward_ess(chains) / len(chains) / (kish_ess(drawn) / len(drawn))
+    meaning = "ESS on the chains over ESS on the flow's draws"
+    checks = [at_least("modes of the chains", ratio, 0.3, meaning, hard=0.03)]
+    if isinstance(flow, Flow) and isinstance(flow.bijector, ScoredFlow):
+        bias = step_bias(flow, problem, settings.seed + 1)
+        checks.append(_bound("integrator", bias, 0.3 * goal, "nats, on doubling the steps"))
     return checks
 
 

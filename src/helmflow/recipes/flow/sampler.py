@@ -9,10 +9,16 @@ from torch import Generator, Tensor
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import ConvergenceError
+from helmflow.estimators.autocorrelation import integrated_autocorrelation
+from helmflow.estimators.reweighting import reweight
 from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.recipes.path.lattice import LatticeField
 from helmflow.recipes.path.problem import Problem
+from helmflow.results import Observable
 from helmflow.samplers.hmc import ChainState
+from helmflow.samplers.independence import independence_metropolis
 from helmflow.shapes import Values
+from helmflow.streams import stream
 
 BATCH = 256
 """Configurations carried through the flow at a time, so that they stay in the caches."""
@@ -38,17 +44,17 @@ class FlowSampler(LadderSampler):
         self.raw: Tensor | None = None  # (bins,) counts of the flow's samples, summed
         self.reweighted: Tensor | None = None  # the same, weighted by exp(-w + shift)
         self._shift: float | None = None
-        self._observed: list[Tensor] = []  # (n_base,) first observable of the flow's draws
+        self._observed: list[Tensor] = []  # (O, n_base) observables of the flow's draws
 
     @property
     def observed(self) -> Tensor:
         """First observable of every draw of the flow (sweeps, draws)."""
-        return torch.stack(self._observed)
+        return torch.stack(self._observed)[:, 0]
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as tensors."""
         tensors = super().state()
-        tensors["observed"] = self.observed
+        tensors["observed"] = torch.stack(self._observed)
         if self.raw is not None and self.reweighted is not None and self._shift is not None:
             tensors |= {
                 "raw_counts": self.raw,
@@ -75,7 +81,7 @@ class FlowSampler(LadderSampler):
             u, log_q = draws(self.flow, self.n_base, self._generator)
             potential, _ = self.problem.target(u)
             drawn = potential + log_q
-            self._observed.append(self.problem.observe(u, potential)[0])
+            self._observed.append(self.problem.observe(u, potential))
             self._count(u, drawn)
             self._record_works(torch.cat([drawn, self._chain_work(self._chains())]))
         self._cost = (self.problem.n_evaluations - before) / n_sweeps
@@ -89,6 +95,23 @@ class FlowSampler(LadderSampler):
         for name, counts in (("rdf_flow", self.raw), ("rdf_reweighted", self.reweighted)):
             arrays[name] = self.problem.normalise_histogram(counts[:-1] / counts[-1])
         return arrays
+
+    def flow_observables(self) -> list[Observable]:
+        """Observables of a lattice field from the flow's draws, reweighted to the target.
+
+        ``tau_int`` is that of the independence Metropolis chain over the draws.
+        """
+        if not isinstance(self.problem, LatticeField):
+            return []
+        log_w = -torch.stack(self.records.work)[:, : self.n_base].flatten().numpy()
+        index = independence_metropolis(log_w, stream(0, "order of the flow's draws")).index
+        rows = []
+        for k, name in enumerate(self.problem.observable_names):
+            values = torch.stack(self._observed)[:, k].flatten().numpy()
+            mean = reweight(values, log_w)
+            tau = integrated_autocorrelation(values[index.numpy()]).tau_int
+            rows.append(Observable(f"{name}, flow", mean.value, mean.stderr, tau))
+        return rows
 
     def _chain_work(self, chains: ChainState) -> Values:
         log_q = [self.flow.log_prob(u) for u in chains.u.split(BATCH)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from helmflow.errors import InputError
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.generalised_work import density_work
+from helmflow.recipes.density.samples import density_proposals
 from helmflow.recipes.flow.prepare import stored_flow
 from helmflow.recipes.flow.sampler import draws
 from helmflow.recipes.path.base import build_base
@@ -38,7 +39,8 @@ CHUNK = 2048
 class FlowSamples:
     """Proposals of a flow with their weights, and the Metropolis chain over them.
 
-    proposals: (n, N, 3) positions of a crystal, or (n, *shape) fields, from the flow itself;
+    proposals: (n, N, 3) positions of a crystal, (n, *shape) fields, or (n, n_coordinates) points
+    of a manifold, from the flow itself;
     log_weights: (n,) ln p/q up to a constant. ``configurations`` are exact: the chain repeats a
     proposal where the next one was rejected.
     """
@@ -90,19 +92,20 @@ class FlowSamples:
 
     def _require_crystal(self, what: str) -> None:
         if self.system.kind != "crystal":
-            raise InputError("out", "numpy arrays (.npz) for a lattice field", what)
+            raise InputError("out", "numpy arrays (.npz) for a field or density", what)
 
 
 def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     """Draw n proposals from the flow of a finished run and make them exact by Metropolis.
 
-    ``run``: directory of ``helmflow run --method flow``. Raises InputError for any other
-    directory, and when so few of the n proposals would be effective that the result could not be
-    trusted.
+    ``run``: directory of ``helmflow run --method flow``, or of a density. Raises InputError for
+    any other directory, and when so few of the n proposals would be effective that the result
+    could not be trusted.
     """
     directory = RunDirectory.open(Path(run))
     settings = load_settings(directory.path / "settings.toml", {})
-    if settings.method != "flow":
+    density = load_system(directory.system).kind == "density"
+    if settings.method != "flow" and not density:
         raise InputError("run", "a run of `helmflow run --method flow`", f"{run}")
     if directory.read_result().grade == "F":
         raise InputError("run", "a flow that passed its checks", f"{run}, whose grade is F")
@@ -111,8 +114,11 @@ def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     system = load_system(directory.system)
     if system.digest != directory.digest:
         raise InputError("run", f"the system {run} was started with", "a changed system")
+    if density:
+        proposals = density_proposals(system, directory, settings, n, stream(seed, "proposals"))
+        return _made_exact(system, *proposals, seed)
     if system.kind not in PROBLEMS:
-        raise InputError("run", "a run of a crystal or lattice field", f"one of {system.name}")
+        raise InputError("run", "a run of a crystal, field or density", f"one of {system.name}")
     problem = PROBLEMS[system.kind](system)
     base, _ = build_base(problem, settings)
     flow = stored_flow(problem, base, settings, directory.path)
@@ -122,9 +128,14 @@ def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
         u, log_q = draws(flow, min(CHUNK, n - start), generator)
         parts.append(u)
         weights.append(-density_work(u, log_q, lambda u: problem.target(u)[0]))
-    log_weights = torch.cat(weights)
+    x = _configurations(system, torch.cat(parts))
+    return _made_exact(system, x, torch.cat(weights), seed)
+
+
+def _made_exact(system: System, x: Tensor, log_weights: Tensor, seed: int) -> FlowSamples:
     chain = independence_metropolis(log_weights, stream(seed, "metropolis"))
-    samples = FlowSamples(system, _configurations(system, torch.cat(parts)), log_weights, chain)
+    samples = FlowSamples(system, x, log_weights, chain)
+    n = len(x)
     if samples.n_eff < LEAST_EFFECTIVE:
         raise InputError(
             "n",

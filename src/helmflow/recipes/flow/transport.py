@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.polynomial.legendre import legval
+from torch import Tensor
 
 from helmflow.bijectors.transport import Transport
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.integration import Ladder
-from helmflow.fields.base import Field
+from helmflow.fields.base import TransportField
+from helmflow.fields.potential import HarmonicField
+from helmflow.fields.response import ResponseField
 from helmflow.recipes.path.analysis import Samples, integrate
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.plan import make_plan
@@ -36,6 +40,13 @@ STEP_SAMPLES = 64
 STEP_BIAS = 0.1
 """Bias of the integrator that is accepted, in target errors."""
 
+KEPT = 3
+"""Sweeps between the configurations of the target that are kept."""
+
+RESPONSE_AT = 0.75
+"""Lambda of the first-order flow whose second order the response is: past the middle of the path,
+because most of the work is left over near its end."""
+
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4)
 KIND = "transport"
 FILE = "flow.safetensors"
@@ -46,34 +57,71 @@ class PathSamples:
     """Samples of every node between base and target, with the Stein functions of a transport.
 
     ``estimate``: thermodynamic integration with control variates, kT; no flow enters it.
+    ``fields``: what the flow that the samples are made for is driven by, besides u K u / 2.
+    ``target``: configurations (m, n) of the target.
     """
 
     samples: Samples
     estimate: Estimate
+    fields: tuple[TransportField, ...]
+    target: Tensor
 
 
 def sample_path(
     problem: Problem,
     base: Gaussian,
-    fields: Sequence[Field],
     settings: Settings,
     burnt: Callable[[int, int], None],
+    fields: Sequence[TransportField] | None = None,
 ) -> PathSamples:
-    """Short chains on the straight path from ``base`` to the target."""
+    """Short chains on the straight path from ``base`` to the target.
+
+    ``fields``: of a flow that exists. Otherwise those of the problem, and the second-order field
+    that a first fit asks for; the samples of that fit are not used again.
+    """
     own = {"method": "auto", "sampling": SamplingSettings()}
     plan = make_plan(problem, base, settings.model_copy(update=own))
     generator = stream(settings.seed, "flow")
-    sampler = LadderSampler(problem, base, plan.lam, plan.chains, fields, generator)
+    chosen = problem.transport_fields(base) if fields is None else fields
+    harmonic, n_sweeps = HarmonicField(base.dim), settings.flow.sweeps or FIT_SWEEPS
+    all_fields = [harmonic, *chosen]
+    sampler = LadderSampler(problem, base, plan.lam, plan.chains, all_fields, generator)
     sampler.burn_in(plan.burn_in, burnt)
-    sampler.sample(settings.flow.sweeps or FIT_SWEEPS)
-    state = sampler.state()
-    samples = Samples.from_columns(
-        plan.lam, sampler.node, state["work"].numpy(), state["controls"].numpy()
-    )
+    if fields is None:
+        sampler.sample(-(-n_sweeps // 2))
+        first = fit_coefficients(_samples(sampler, plan.lam)).coefficients
+        second = problem.second_order_field(base, chosen, _weights(first)[1:])
+        if second is not None:
+            chosen = [*chosen, second]
+            sampler.start_over([harmonic, *chosen])
+    target = _sample(sampler, max(n_sweeps - sampler.n_sweeps, 1))
+    samples = _samples(sampler, plan.lam)
     # Where the energy jumps, Stein functions have no known mean: the integral does without them,
     # and the flow does not mind, because its own determinant is exact.
     trusted = samples if problem.continuous else Samples(samples.lam, samples.work, None)
-    return PathSamples(samples, integrate(trusted).estimate)
+    estimate = integrate(trusted).estimate
+    return PathSamples(samples, estimate, tuple(chosen), target)
+
+
+def _sample(sampler: LadderSampler, n_sweeps: int) -> Tensor:
+    """Record ``n_sweeps`` sweeps; configurations of the target every third."""
+    kept = []
+    for first in range(0, n_sweeps, KEPT):
+        sampler.sample(min(KEPT, n_sweeps - first))
+        kept.append(sampler.target_configurations())
+    return torch.cat(kept)
+
+
+def _samples(sampler: LadderSampler, lam: np.ndarray) -> Samples:
+    state = sampler.state()
+    return Samples.from_columns(
+        lam, sampler.node, state["work"].numpy(), state["controls"].numpy()
+    )
+
+
+def _weights(coefficients: np.ndarray) -> np.ndarray:
+    """Of every function, at the lambda that stands for the whole path."""
+    return legval(2.0 * RESPONSE_AT - 1.0, coefficients)
 
 
 def fit_coefficients(samples: Samples) -> TransportFit:
@@ -128,7 +176,21 @@ def save_flow(path: Path, problem: Problem, flow: Transport) -> None:
         "fingerprint": json.dumps(problem.fingerprint()),
     }
     tensors["n_steps"] = torch.tensor(flow.n_steps)
+    first_order = _first_order(flow)
+    if first_order is not None:
+        tensors["first_order"] = first_order
     save(path, tensors, header)
+
+
+def _first_order(flow: Transport) -> Tensor | None:
+    """Weights of the first-order functions whose response drives the flow too."""
+    for response in flow.fields:
+        if isinstance(response, ResponseField):
+            own = dict(zip(response.pairs, response.weights, strict=True))
+            others = [field for field in flow.fields if field is not response]
+            parts = [own.get(field, np.zeros(field.size)) for field in others]
+            return torch.from_numpy(np.concatenate(parts))
+    return None
 
 
 def load_flow(path: Path, problem: Problem, base: Gaussian) -> Transport:
@@ -145,7 +207,10 @@ def load_flow(path: Path, problem: Problem, base: Gaussian) -> Transport:
     except InputError as error:
         raise InputError("flow", "a transport flow of this version", error) from error
     _require_same(json.loads(header["fingerprint"]), problem.fingerprint(), header["system"])
-    fields = problem.transport_fields(base, tensors["grids"].tolist())
+    fields = list(problem.transport_fields(base, tensors["grids"].tolist()))
+    if "first_order" in tensors:
+        second = problem.second_order_field(base, fields, tensors["first_order"].numpy())
+        fields += [] if second is None else [second]
     coefficients, n_steps = tensors["coefficients"].numpy(), int(tensors["n_steps"])
     return Transport(base, fields, coefficients, n_steps=n_steps)
 

@@ -13,6 +13,7 @@ from helmflow.errors import InputError
 from helmflow.fields.base import Field, TransportField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
+from helmflow.fields.response import ResponseField
 from helmflow.fields.triplets import TripletField, has_equal_neighbours, nearest_neighbours
 from helmflow.manifolds.symmetry import crystal_symmetry
 from helmflow.recipes.path.problem import Problem
@@ -23,6 +24,9 @@ from helmflow.system import System
 
 FORCE_TOLERANCE = 1e-3
 """Largest force at the reference, in kT per nearest-neighbour distance."""
+
+MOST_ELEMENTS = 1200
+"""Numbers per cell above which the curvatures of all bonds are too many to couple."""
 
 
 class Crystal(Problem):
@@ -82,9 +86,10 @@ class Crystal(Problem):
     def transport_fields(
         self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
     ) -> Sequence[TransportField]:
-        """The potential where it is smooth, two shells of bonds both ways round, and triplets.
+        """Two shells of bonds both ways round; the potential where it is smooth; triplets.
 
-        Triplets need equally many nearest neighbours of every site, and no more than 14.
+        Triplets need equally many nearest neighbours of every site, and no more than 14. For a
+        cheap potential whose forces jump `second_order_field` does better without them.
         """
         n, covariance = len(self._positions), base.covariance
         found: list[TransportField] = [self._potential_field(base)] if self.smooth else []
@@ -93,12 +98,31 @@ class Crystal(Problem):
             around = RadialGrid.around(shell, covariance, n_radial, reach=(3.5, 4.0))
             found.append(PairField(shell, covariance, next(fit, around), mirrored=True))
         nearest = self._shells[0]
-        if has_equal_neighbours(nearest, n, most=14):
+        many_body = self.smooth or self.costly
+        if many_body and has_equal_neighbours(nearest, n, most=14):
             n_radial, reach = (2, (3.5, 4.0)) if self.smooth else (3, (1.5, 2.0))
             around = RadialGrid.around(nearest, covariance, n_radial, reach)
             neighbours, bonds = nearest_neighbours(nearest, n)
             found.append(TripletField(neighbours, bonds, covariance, next(fit, around)))
         return found
+
+    def second_order_field(
+        self, base: Gaussian, fields: Sequence[TransportField], weights: np.ndarray
+    ) -> TransportField | None:
+        """The response to the forces of the nearest bonds, where these are all there is.
+
+        None where forces are smooth: there most of the work is the potential's, not the bonds'.
+        """
+        if self.smooth or 6 * len(self._shells[0].first) > MOST_ELEMENTS * base.cells.n_cells:
+            return None
+        chosen = next(k for k, field in enumerate(fields) if isinstance(field, PairField))
+        pairs, start = fields[chosen], sum(field.size for field in fields[:chosen])
+
+        def respond(force: Tensor) -> Tensor:
+            return base.colour(base.pull(force))
+
+        own = weights[start : start + pairs.size]
+        return ResponseField([pairs], [own], base.covariance, base.cells, respond)
 
     def grids(self, fields: Sequence[TransportField]) -> list[list[float]]:
         """Gaussians of every shell."""

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.fields.base import Field, Point
 from helmflow.recipes.path.problem import Problem
+from helmflow.results import Observable
 from helmflow.samplers.hmc import ChainState, InterpolatedHMC
 
 MAX_KICKS = 64
@@ -88,6 +89,10 @@ class LadderSampler:
         """Arrays for the report that only this sampler can make."""
         return {}
 
+    def flow_observables(self) -> list[Observable]:
+        """Observables of samples other than the chains, where there are any."""
+        return []
+
     def burn_in(self, n_sweeps: int, progress: Callable[[int, int], None]) -> None:
         """Carry the chains from the base to their nodes, then let them rest there.
 
@@ -132,6 +137,14 @@ class LadderSampler:
             draw = self._draw.init(self._noise(self.n_base))
             self._record(draw, self._state)
         self._cost = (self.problem.n_evaluations - before) / n_sweeps
+
+    def target_configurations(self) -> Tensor:
+        """Where the chains at the target are: (chains at the target, n)."""
+        return self._chains().u[self._at_target]
+
+    def start_over(self, fields: Sequence[Field]) -> None:
+        """Forget all records and record the Stein functions of other fields from now on."""
+        self._fields, self.records = fields, Records()
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as tensors."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
+from helmflow.energies.yukawa import Yukawa
 from helmflow.fields.base import Field, TransportField
 from helmflow.fields.local import LocalField
 from helmflow.fields.potential import HarmonicField
@@ -26,18 +27,19 @@ class LatticeField(Problem):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
-        self._shape = tuple(system.energy.shape)
-        self.symmetry = lattice_symmetry(self._shape)
+        self.shape = tuple(system.energy.shape)
+        self.isotropic = bool(getattr(system.energy, "isotropic", False))
+        self.symmetry = lattice_symmetry(self.shape, isotropic=self.isotropic)
 
     def target(self, u: Tensor) -> tuple[Values, Tensor]:
         """Action (batch,) and its gradient (batch, V)."""
         self.n_evaluations += len(u)
-        action, gradient = self.system.energy.energy_and_gradient(u.view(-1, *self._shape))
+        action, gradient = self.system.energy.energy_and_gradient(u.view(-1, *self.shape))
         return self.system.beta * action, self.system.beta * gradient.reshape(u.shape)
 
     def starting_precision(self) -> Tensor:
         """Free field of unit mass: positive whatever the sign of m^2 (the fit then adapts it)."""
-        k = [2.0 * np.sin(np.pi * np.arange(n) / n) for n in self._shape]
+        k = [2.0 * np.sin(np.pi * np.arange(n) / n) for n in self.shape]
         spectrum = 2.0 * (1.0 + k[0][:, None] ** 2 + k[1][None, :] ** 2)
         row = np.fft.ifft2(spectrum).real.reshape(1, -1, 1)
         return torch.from_numpy(self.symmetry.expand({0: row}))
@@ -53,10 +55,14 @@ class LatticeField(Problem):
         return [LocalField(base.covariance, powers=(2, 4, 6))]
 
     def fingerprint(self) -> Mapping[str, float]:
-        """Action per site of two uniform fields."""
+        """Action per site of two uniform fields; with fermions, whose action is not local, g."""
+        if isinstance(self.system.energy, Yukawa):
+            scalar, g = self.system.energy.scalar, self.system.energy.yukawa
+            own = {"mass_squared": scalar.mass_squared, "coupling": scalar.coupling, "yukawa": g}
+            return {"beta": self.system.beta, **own}
         fields = torch.tensor([0.7, 1.5], dtype=torch.float64)[:, None, None]
-        action = self.system.energy(fields.expand(2, *self._shape).contiguous())
-        per_site = (self.system.beta * action / math.prod(self._shape)).tolist()
+        action = self.system.energy(fields.expand(2, *self.shape).contiguous())
+        per_site = (self.system.beta * action / math.prod(self.shape)).tolist()
         return dict(zip(("action per site of phi = 0.7", "of phi = 1.5"), per_site, strict=True))
 
     @property

@@ -179,7 +179,7 @@ def _observables(sampler: LadderSampler) -> list[Observable]:
         stderr = chains.mean(0).std(ddof=1) / np.sqrt(chains.shape[1])
         tau = integrated_autocorrelation(chains.T).tau_int if len(chains) >= 4 else None
         found.append(Observable(name, float(chains.mean()), float(stderr), tau))
-    return found
+    return found + sampler.flow_observables()
 
 
 def arrays_of(

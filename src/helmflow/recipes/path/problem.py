@@ -49,6 +49,15 @@ class Problem(ABC):
     ) -> Sequence[TransportField]:
         """What drives a transport flow besides u K u / 2; ``grids`` as ``grids`` returned them."""
 
+    def second_order_field(
+        self, base: Gaussian, fields: Sequence[TransportField], weights: np.ndarray
+    ) -> TransportField | None:
+        """What a flow by ``fields`` with these weights misses to second order, if that is known.
+
+        weights: one for every function of ``fields`` in turn.
+        """
+        return None
+
     def grids(self, fields: Sequence[TransportField]) -> list[list[float]]:
         """Numbers of ``fields`` that a fit at one size hands on to every other size."""
         return []

@@ -1,8 +1,7 @@
 """The free energy of growing a sphere in a solvent: fitted transport, BAR and integration."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,16 +9,17 @@ from torch import Tensor
 
 from helmflow.bijectors.sphere_growth import SphereGrowth
 from helmflow.estimators.estimate import Estimate
-from helmflow.estimators.integration import Ladder, thermodynamic_integration
-from helmflow.fields.sphere import SphereField
 from helmflow.recipes.solvation.growth_path import GrowthPath, record
+from helmflow.recipes.solvation.path_fit import Clock, PathFit, fit_path
 from helmflow.recipes.two_states.targeted import TargetedResult, targeted_fep
+from helmflow.results import Event, RunDirectory
 from helmflow.streams import stream
-from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+from helmflow.training.transport_fit import TransportFit
 
-SPACING = (2, 4)
-"""Trajectories between samples of the path, where dU/dR forgets its value within one, and of the
-ends, where the works of the map remember longer."""
+SPACING = 4
+"""Trajectories between samples of the ends: the works of the map remember longer than dU/dR."""
+
+Progress = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -64,90 +64,103 @@ class SolvationResult:
         return Estimate(float(value), float(weights.sum() ** -0.5), n_eff, "bar and ti+cv")
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Samples of both ends (n, particles, 3), chain after chain, and what they took."""
+
+    x_a: Tensor
+    x_b: Tensor
+    n_evaluations: int
+    cpu_seconds: float
+
+
 def solvation_free_energy(
-    path: GrowthPath, *, seed: int = 0, plan: SolvationPlan | None = None
+    path: GrowthPath,
+    *,
+    seed: int = 0,
+    plan: SolvationPlan | None = None,
+    directory: RunDirectory | None = None,
+    progress: Progress = lambda event: None,
 ) -> SolvationResult:
     """Sample the path, fit the map to it, sample the ends, and estimate.
 
-    Nothing that the map was fitted to enters the estimate through the map.
+    Nothing that the map was fitted to enters the estimate through the map. With ``directory`` the
+    fit and the samples of the ends are kept as soon as they are there, and a run that was killed
+    goes on from the last of the two that it finished, with the same numbers.
     """
     plan = plan or SolvationPlan()
-    clock = _Clock()
-    ladder = Ladder.lobatto(len(plan.path_chains))
-    chains = path.chains(ladder.lam.tolist(), plan.path_chains, stream(seed, "path"))
-    samples = record(chains, plan.path_records, SPACING[0])
-    clock.read("path samples")
-    field = SphereField(path.energy.box)
-    parts = torch.split(samples, list(plan.path_chains), dim=1)
-    nodes = [
-        _node(path, field, float(lam), float(weight), x)
-        for lam, weight, x in zip(ladder.lam, ladder.weight, parts, strict=True)
-    ]
-    fit = fit_transport(nodes, field.families)
-    bijector = SphereGrowth(
-        field, torch.from_numpy(fit.coefficients), path.radii, n_steps=plan.n_steps
+    kept = _Kept.load(directory)
+    if kept.path is None:
+        progress(Event("path", 0.0, 1.0, f"{len(plan.path_chains)} nodes"))
+        kept.path = fit_path(path, plan.path_chains, plan.path_records, seed)
+        kept.save(directory)
+    n_evaluations = kept.path.n_evaluations
+    if kept.ends is None:
+        progress(Event("ends", 0.0, 1.0, "", energy_evaluations=n_evaluations))
+        kept.ends = _sample_ends(path, plan, seed)
+        kept.save(directory)
+    ends = kept.ends
+    n_evaluations += ends.n_evaluations
+    progress(Event("map", 0.0, 1.0, f"{len(ends.x_a)} samples a side", None, None, n_evaluations))
+    clock = Clock()
+    bijector = kept.path.map(path, plan.n_steps)
+    targeted = targeted_fep(
+        *path.states, ends.x_a, ends.x_b, map=bijector, seed=seed, name="solvation"
     )
-    clock.read("fit")
-    integral, plain = _integrals(nodes, field.families, fit.ridge, plan.path_chains, ladder)
-    clock.read("integration")
-    ends = path.chains((0.0, 1.0), (plan.end_chains,) * 2, stream(seed, "ends"))
-    found = record(ends, plan.end_records, SPACING[1])
+    clock.read("map")
+    spent = kept.path.cpu_seconds | {"end samples": ends.cpu_seconds} | clock.spent
+    n_evaluations += targeted.result.cost.energy_evaluations
+    return SolvationResult(
+        targeted,
+        kept.path.integral,
+        kept.path.plain_integral,
+        kept.path.fit,
+        bijector,
+        spent,
+        n_evaluations,
+    )
+
+
+def _sample_ends(path: GrowthPath, plan: SolvationPlan, seed: int) -> Ends:
+    clock = Clock()
+    chains = path.chains((0.0, 1.0), (plan.end_chains,) * 2, stream(seed, "ends"))
+    found = record(chains, plan.end_records, SPACING)
     # Chain after chain, so that correlation along a chain shows in the series.
     x_a, x_b = (
         half.transpose(0, 1).flatten(0, 1) for half in torch.split(found, plan.end_chains, dim=1)
     )
     clock.read("end samples")
-    targeted = targeted_fep(*path.states, x_a, x_b, map=bijector, seed=seed, name="solvation")
-    clock.read("map")
-    n_evaluations = chains.n_evaluations + ends.n_evaluations
-    n_evaluations += targeted.result.cost.energy_evaluations
-    return SolvationResult(targeted, integral, plain, fit, bijector, clock.spent, n_evaluations)
+    return Ends(x_a, x_b, chains.n_evaluations, clock.spent["end samples"])
 
 
-def _node(path: GrowthPath, field: SphereField, lam: float, weight: float, x: Tensor) -> PathNode:
-    flat = x.flatten(0, 1)
-    rows = torch.full((len(flat),), lam, dtype=torch.float64)
-    _, slope, gradient = path.evaluate(flat, rows)
-    radii = torch.full((len(flat),), path.radius(lam), dtype=torch.float64)
-    stein = field.stein(flat, gradient, radii)
-    return PathNode(lam, weight, slope.numpy(), stein.numpy())
+@dataclass
+class _Kept:
+    """What a run has finished; in a checkpoint when there is a directory."""
 
+    path: PathFit | None = None
+    ends: Ends | None = None
 
-def _integrals(
-    nodes: Sequence[PathNode],
-    families: np.ndarray,
-    ridge: float,
-    chains: Sequence[int],
-    ladder: Ladder,
-) -> tuple[Estimate, Estimate]:
-    """Integration with and without control variates.
+    @classmethod
+    def load(cls, directory: RunDirectory | None) -> "_Kept":
+        found = None if directory is None else directory.load_checkpoint()
+        if found is None:
+            return cls()
+        tensors, header = found
+        kept = cls(PathFit.from_json(header["path"], tensors["coefficients"].numpy()))
+        if "x_a" in tensors:
+            spent = tensors["ends"]
+            kept.ends = Ends(tensors["x_a"], tensors["x_b"], int(spent[0]), float(spent[1]))
+        return kept
 
-    The map's fields make functions of mean zero; their coefficients are fitted to every other
-    chain and used on the others.
-    """
-    plain = [node.slope.reshape(-1, n) for node, n in zip(nodes, chains, strict=True)]
-    corrected = [slope.copy() for slope in plain]
-    for half in (0, 1):
-        fit = fit_transport(
-            [node.columns(n, 1 - half) for node, n in zip(nodes, chains, strict=True)],
-            families,
-            ridges=(ridge,),
-            held=0.01,
-        )
-        for node, n, slope in zip(nodes, chains, corrected, strict=True):
-            control = node.explained(fit.coefficients).reshape(-1, n)
-            slope[:, half::2] -= control[:, half::2]
-    found = thermodynamic_integration(corrected, None, ladder).estimate
-    return replace(found, method="ti+cv"), thermodynamic_integration(plain, None, ladder).estimate
-
-
-class _Clock:
-    """Processor seconds of each stage."""
-
-    def __init__(self) -> None:
-        self._last = time.process_time()
-        self.spent: dict[str, float] = {}
-
-    def read(self, stage: str) -> None:
-        now = time.process_time()
-        self.spent[stage], self._last = now - self._last, now
+    def save(self, directory: RunDirectory | None) -> None:
+        if directory is None or self.path is None:
+            return
+        tensors = {"coefficients": torch.from_numpy(self.path.fit.coefficients)}
+        if self.ends is not None:
+            spent = [float(self.ends.n_evaluations), self.ends.cpu_seconds]
+            tensors |= {
+                "x_a": self.ends.x_a.contiguous(),
+                "x_b": self.ends.x_b.contiguous(),
+                "ends": torch.tensor(spent, dtype=torch.float64),
+            }
+        directory.save_checkpoint(tensors, {"path": self.path.to_json()})

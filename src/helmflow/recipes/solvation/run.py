@@ -35,15 +35,17 @@ def run_solvation(
 ) -> Result:
     """Free energy of growing the sphere; see `solvation_free_energy`.
 
-    Not resumable in the middle: a run takes two minutes and starts again with the same numbers.
+    A run that was killed goes on after the last stage it finished (the fit along the path, the
+    samples of the ends), with the same numbers; its cost is that of all its lives.
     """
     clock = (time.process_time(), time.time())
     path = growth_path(system)
     if settings.method not in ("auto", "ti", "bar"):
         raise InputError("method", "auto, ti or bar for a growing sphere", settings.method)
     plan = scaled_plan(settings.target_error or DEFAULT_ERROR)
-    progress(Event("sampling", 0.0, 1.0))
-    found = solvation_free_energy(path, seed=settings.seed, plan=plan)
+    found = solvation_free_energy(
+        path, seed=settings.seed, plan=plan, directory=directory, progress=progress
+    )
     result = _result(system, settings, found, clock)
     if directory is not None:
         directory.write_work({**found.targeted.arrays(), "coefficients": found.fit.coefficients})
@@ -114,13 +116,15 @@ def _result(
             for r in system.references
             if r.quantity == "free_energy_difference"
         ),
-        cost=Cost(
-            time.process_time() - clock[0],
-            time.time() - clock[1],
-            found.n_evaluations,
-        ),
+        cost=_cost(found, clock),
         seed=settings.seed,
     )
+
+
+def _cost(found: SolvationResult, clock: tuple[float, float]) -> Cost:
+    cpu, wall = time.process_time() - clock[0], time.time() - clock[1]
+    before = max(sum(found.cpu_seconds.values()) - cpu, 0.0)  # of a life that was resumed
+    return Cost(cpu + before, wall + before, found.n_evaluations)
 
 
 def _all(found: SolvationResult) -> list[Estimate]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmflow.energies.base import Energy
+from helmflow.energies.constant_pressure import ConstantPressure, with_boxes
 from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system, reduced_box
 from helmflow.energies.openmm_context import potential_of
 from helmflow.errors import InputError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import openmm
 
 MASS_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
+"""Relative difference of temperatures and pressures that counts as none."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,23 @@ def openmm_state(
     system: "openmm.System",
     temperature: float,
     *,
+    pressure: float | None = None,
     platform: str = "CPU",
     executor: Executor | None = None,
 ) -> ThermodynamicState:
     """An OpenMM System at a temperature in kelvin: u(x) in kT of positions (batch, n, 3) in nm.
 
-    See `OpenMMEnergy` for platforms, executors and what is refused.
+    With a ``pressure`` in bar the box varies and belongs to the configuration: x is what
+    `with_boxes` makes, and u has p V in it. See `OpenMMEnergy` for platforms, executors and what
+    is refused.
     """
     if not 0.0 < temperature < 1e6:
         raise InputError("temperature", "a temperature in kelvin", temperature)
-    energy = OpenMMEnergy(system, platform=platform, executor=executor)
+    openmm_energy = OpenMMEnergy(system, platform=platform, executor=executor)
+    energy: Energy = openmm_energy
+    if pressure is not None:
+        _check_barostat(system, pressure)
+        energy = ConstantPressure(openmm_energy, pressure)
     return ThermodynamicState(energy, 1.0 / (BOLTZMANN["kJ/mol"] * temperature))
 
 
@@ -57,6 +68,7 @@ def read_states(
     topology: Path,
     temperature: float,
     *,
+    pressure: float | None = None,
     platform: str = "CPU",
     executor: Executor | None = None,
     start: int = 0,
@@ -64,8 +76,8 @@ def read_states(
 ) -> list[Sampled]:
     """One state per pair of a System (XML) and a trajectory, each given as (field, path).
 
-    The box is that of the trajectory. Raises ``InputError`` naming the field for files that are
-    damaged or do not belong together.
+    The box is that of the trajectory; with a ``pressure`` in bar every frame has its own. Raises
+    ``InputError`` naming the field for files that are damaged or do not belong together.
     """
     if len(systems) != len(trajectories):
         raise InputError("traj", f"one for each of {len(systems)} systems", len(trajectories))
@@ -75,19 +87,52 @@ def read_states(
         system = read_openmm_system(path, field)
         own = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
         check_order(atoms, own, field)
+        _check_temperature(system, temperature, field)
         if masses is not None and np.abs(np.sort(own) - np.sort(masses)).max() < MASS_TOLERANCE:
             _same_order(own, masses, field)
         masses = own
-        frames = read_trajectory(traj_path, atoms, traj_field, start=start, stride=stride)
+        frames = read_trajectory(
+            traj_path, atoms, traj_field, start=start, stride=stride, one_box=pressure is None
+        )
+        samples = torch.from_numpy(frames.positions)
         if system.usesPeriodicBoundaryConditions():
             if frames.box is None:
                 raise InputError(traj_field, "a box, as the system is periodic", "none")
-            system.setDefaultPeriodicBoxVectors(*reduced_box(frames.box))
-        state = openmm_state(system, temperature, platform=platform, executor=executor)
-        notes = _notes(traj_field, frames, system)
+            if pressure is None:
+                system.setDefaultPeriodicBoxVectors(*reduced_box(frames.box))
+            else:
+                samples = with_boxes(samples, frames.box)
+        state = openmm_state(
+            system, temperature, pressure=pressure, platform=platform, executor=executor
+        )
+        notes = _notes(traj_field, frames, system, pressure)
         bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
-        found.append(Sampled(state, torch.from_numpy(frames.positions), notes, bonds))
+        found.append(Sampled(state, samples, notes, bonds))
     return found
+
+
+def _check_temperature(system: "openmm.System", temperature: float, field: str) -> None:
+    """A barostat or thermostat that the System still has knows what it was sampled at."""
+    for force in system.getForces():
+        if not hasattr(force, "getDefaultTemperature"):
+            continue
+        own = force.getDefaultTemperature()._value
+        if abs(own - temperature) > TOLERANCE * own:
+            expected = f"{own:g} K, that of the {type(force).__name__} in {field}"
+            raise InputError("temperature", expected, temperature)
+
+
+def _check_barostat(system: "openmm.System", pressure: float) -> None:
+    """A barostat that the System still has must be one that samples this pressure."""
+    for force in system.getForces():
+        name = type(force).__name__
+        if "Barostat" not in name:
+            continue
+        if name != "MonteCarloBarostat":
+            raise InputError("pressure", "an isotropic MonteCarloBarostat with it", name)
+        own = force.getDefaultPressure()._value
+        if abs(own - pressure) > TOLERANCE * abs(own):
+            raise InputError("pressure", f"{own:g} bar, that of the System's barostat", pressure)
 
 
 def _same_order(own: np.ndarray, others: np.ndarray, field: str) -> None:
@@ -98,13 +143,15 @@ def _same_order(own: np.ndarray, others: np.ndarray, field: str) -> None:
         raise InputError(field, expected, f"mass {own[k]:.4g} for {others[k]:.4g} at {k}")
 
 
-def _notes(field: str, frames: Trajectory, system: "openmm.System") -> tuple[Check, ...]:
+def _notes(
+    field: str, frames: Trajectory, system: "openmm.System", pressure: float | None
+) -> tuple[Check, ...]:
     notes = []
     if frames.rounded is not None:
         text = f"its format rounds to {frames.rounded}: energies from it are biased"
         notes.append(Check(f"{field} is precise", 1.0, 0.0, False, "soft", text))
     barostats = [name for name in potential_of(system)[1] if "Barostat" in name]
-    if barostats:
+    if barostats and pressure is None:
         text = f"{', '.join(barostats)} left out; samples must be of constant volume"
         notes.append(Check(f"{field} without barostat", 1.0, 0.0, False, "soft", text))
     return tuple(notes)

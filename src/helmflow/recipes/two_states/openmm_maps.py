@@ -1,26 +1,48 @@
 """Which map to try between two OpenMM states."""
 
+from collections.abc import Sequence
+
+import torch
+
 from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.bijectors.scaling import VolumeScaling
+from helmflow.energies.constant_pressure import ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
+from helmflow.energies.openmm_path import changed_particles
 from helmflow.errors import InputError
 from helmflow.recipes.two_states.openmm_files import Sampled
+from helmflow.recipes.two_states.solvent_path import openmm_energy, parameter_slopes
+from helmflow.thermo import ThermodynamicState
 from helmflow.training.map_fit import GaussianFit, MapFit
 from helmflow.training.molecule_fit import MoleculeFit
+from helmflow.training.periodic_fit import PLAN, PeriodicFit
 from helmflow.training.plan import TrainingPlan
+from helmflow.training.solvent_fit import SolventFit
 
 SAME_BOX = 1e-6
 """Ratio of volumes, less one, that counts as none."""
 
+AROUND_A_SOLUTE = ("transport", "periodic", "refined")
+Bonds = Sequence[tuple[int, int]]
 
-def choose_map(choice: str, a: Sampled, b: Sampled, steps: int) -> Bijector | MapFit | None:
+
+def choose_map(
+    choice: str, a: Sampled, b: Sampled, steps: int, solute: str = ""
+) -> Bijector | MapFit | None:
     """The map that a user named, or for "auto" the one that suits the systems.
 
     "auto": between boxes of different volumes molecules are moved apart (scaling); one molecule
-    without a box gets a Gaussian map of its internal coordinates; otherwise none. Raises
-    ``InputError`` for a map that does not suit.
+    without a box gets a Gaussian map of its internal coordinates; otherwise, and at constant
+    pressure, none. ``solute`` is for maps of a solvent, see `solute_of`. Raises ``InputError``
+    for a map that does not suit.
     """
+    if isinstance(a.state.energy, ConstantPressure):
+        if choice in ("auto", "none"):
+            return None
+        raise InputError("map", "none at constant pressure", f"'{choice}'")
     ratio = _volume_ratio(a, b)
+    energy, n = openmm_energy(a.state), a.samples.shape[1]
     if choice == "auto":
         choice = "scaling" if abs(ratio - 1.0) > SAME_BOX else _for_one_box(a)
     if choice == "none":
@@ -28,40 +50,105 @@ def choose_map(choice: str, a: Sampled, b: Sampled, steps: int) -> Bijector | Ma
     if choice == "gaussian":
         return GaussianFit()
     if choice == "scaling":
-        n = a.samples.shape[1]
-        return VolumeScaling(ratio ** (1.0 / 3.0), n, molecules(n, a.bonds))
-    n = a.samples.shape[1]
-    if _energy(a).is_periodic:
-        raise InputError("map", "none or scaling for a periodic system", f"'{choice}'")
+        return VolumeScaling(ratio ** (1.0 / 3.0), n, molecules(energy, a.bonds))
+    if choice in AROUND_A_SOLUTE:
+        return _around_a_solute(choice, a, b, steps, solute)
+    if energy.is_periodic:
+        named = ", ".join(("none", "scaling", *AROUND_A_SOLUTE))
+        raise InputError("map", f"one of {named} for a periodic system", f"'{choice}'")
     # Enough steps for the published force fields of a dipeptide; the best weights are kept.
     plan = TrainingPlan(steps=steps, batch=64, clip_norm=100.0) if choice == "trained" else None
     return MoleculeFit(n, a.bonds, plan=plan)
 
 
-def molecules(n_particles: int, bonds: tuple[tuple[int, int], ...]) -> list[list[int]]:
-    """Particles that bonds connect, in order."""
-    member = list(range(n_particles))
-    for i, j in bonds:
-        old, new = max(member[i], member[j]), min(member[i], member[j])
-        member = [new if m == old else m for m in member]
-    return [[i for i in range(n_particles) if member[i] == m] for m in sorted(set(member))]
+def surroundings(
+    a: ThermodynamicState, b: ThermodynamicState, bonds: Bonds, solute: str = ""
+) -> Surroundings:
+    """The molecules of a periodic OpenMM system around its solute.
+
+    ``bonds`` make molecules; virtual sites belong to their parents, and molecules of frozen
+    particles stay. ``solute`` as in `solute_of`. Raises ``InputError`` for states without a box.
+    """
+    energy = openmm_energy(a)
+    if not energy.is_periodic:
+        raise InputError("map", "a periodic system for a map of a solvent", "one without a box")
+    every = molecules(energy, bonds)
+    chosen = set(solute_of(energy, openmm_energy(b), solute))
+    centre = [i for m in every if chosen & set(m) for i in m]
+    moving = [m for m in every if not chosen & set(m) and energy.masses[m].any()]
+    if not moving:
+        raise InputError(
+            "solute",
+            "part of the particles (indices such as 0,4-7, or origin)",
+            "all of them: every particle's parameters change",
+        )
+    cell = torch.from_numpy(energy.box)
+    return Surroundings(energy.n_particles, moving, centre, cell)
+
+
+def solute_of(a: OpenMMEnergy, b: OpenMMEnergy, text: str) -> list[int]:
+    """Particles of the solute: "0,4-7" lists them, "origin" is none, "" those that change."""
+    if text == "origin":
+        return []
+    if not text:
+        return changed_particles(a.system, b.system)
+    try:
+        parts = [[int(k) for k in part.split("-")] for part in text.split(",")]
+    except ValueError:
+        parts = [[]]
+    chosen = [i for part in parts for i in range(part[0], part[-1] + 1)] if all(parts) else []
+    if not chosen or min(chosen) < 0 or max(chosen) >= a.n_particles:
+        raise InputError("solute", "indices such as 0,4-7 or the word origin", text)
+    return chosen
+
+
+def molecules(energy: OpenMMEnergy, bonds: Bonds) -> list[list[int]]:
+    """Particles that bonds connect, in order; virtual sites go with the particles they follow."""
+    system = energy.system
+    sites = [i for i in range(energy.n_particles) if system.isVirtualSite(i)]
+    links = [*bonds, *((i, system.getVirtualSite(i).getParticle(0)) for i in sites)]
+    near: list[list[int]] = [[] for _ in range(energy.n_particles)]
+    for i, j in links:
+        near[i].append(j)
+        near[j].append(i)
+    found, seen = [], [False] * energy.n_particles
+    for start in range(energy.n_particles):
+        if seen[start]:
+            continue
+        seen[start], members = True, [start]
+        for i in members:  # grows on the way
+            fresh = [j for j in near[i] if not seen[j]]
+            members += fresh
+            for j in fresh:
+                seen[j] = True
+        found.append(sorted(members))
+    return found
+
+
+def _around_a_solute(choice: str, a: Sampled, b: Sampled, steps: int, solute: str) -> MapFit:
+    if abs(_volume_ratio(a, b) - 1.0) > SAME_BOX:
+        raise InputError("map", "scaling for two boxes", f"'{choice}'")
+    around = surroundings(a.state, b.state, a.bonds, solute)
+    plan = TrainingPlan(
+        steps=steps,
+        batch=PLAN.batch,
+        learning_rate=PLAN.learning_rate,
+        clip_norm=PLAN.clip_norm,
+    )
+    if choice == "periodic":
+        return PeriodicFit(around, plan=plan)
+    fitted = SolventFit(around, parameter_slopes(a.state, b.state))
+    return fitted if choice == "transport" else PeriodicFit(around, first=fitted, plan=plan)
 
 
 def _for_one_box(a: Sampled) -> str:
-    energy, n = _energy(a), a.samples.shape[1]
-    whole = len(molecules(n, a.bonds)) == 1 and (energy.masses > 0.0).all()
+    energy, n = openmm_energy(a.state), a.samples.shape[1]
+    whole = len(molecules(energy, a.bonds)) == 1 and (energy.masses > 0.0).all()
     return "molecule" if whole and n > 3 and not energy.is_periodic else "none"
 
 
 def _volume_ratio(a: Sampled, b: Sampled) -> float:
-    first, last = _energy(a), _energy(b)
+    first, last = openmm_energy(a.state), openmm_energy(b.state)
     if not (first.is_periodic and last.is_periodic):
         return 1.0
     return float(last.box.diagonal().prod() / first.box.diagonal().prod())
-
-
-def _energy(sampled: Sampled) -> OpenMMEnergy:
-    energy = sampled.state.energy
-    if not isinstance(energy, OpenMMEnergy):
-        raise InputError("state", "an OpenMM state", type(energy).__name__)
-    return energy

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helmflow.energies.constant_pressure import BOX_ROWS, ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.estimators.diagnostics import work_bounds
 from helmflow.estimators.estimate import Estimate
@@ -15,6 +16,7 @@ from helmflow.recipes.two_states.mapped import Mapped
 from helmflow.recipes.two_states.two_sided import Works
 from helmflow.recipes.two_states.two_sided_checks import two_sided_checks
 from helmflow.results import Bounds, Check, Cost, EstimateRow, Observable, OtherUnit, Result, grade
+from helmflow.shapes import Configs
 from helmflow.thermo import ThermodynamicState
 from helmflow.units import BOLTZMANN, convert_energy
 
@@ -50,10 +52,18 @@ class Question:
 def temperature_of(*states: State) -> float | None:
     """Kelvin, where all states are OpenMM's and share one temperature."""
     betas = {s.beta if isinstance(s, ThermodynamicState) else None for s in states}
-    openmm = all(isinstance(getattr(s, "energy", None), OpenMMEnergy) for s in states)
+    kinds = (OpenMMEnergy, ConstantPressure)
+    openmm = all(isinstance(getattr(s, "energy", None), kinds) for s in states)
     if not openmm or len(betas) != 1:
         return None
     return 1.0 / (BOLTZMANN["kJ/mol"] * betas.pop())
+
+
+def particles_of(state: State, x: Configs) -> int | None:
+    """Number of particles in configurations x of a state, or None if they have none."""
+    if isinstance(getattr(state, "energy", None), ConstantPressure):
+        return x.shape[1] - BOX_ROWS
+    return x.shape[1] if x.ndim == 3 else None
 
 
 def outcome(

@@ -23,7 +23,13 @@ from helmflow.recipes.two_states.endpoints import (
     reduced_potential,
 )
 from helmflow.recipes.two_states.mapped import Mapped, fit_other_half, name_of
-from helmflow.recipes.two_states.outcome import Costs, Question, losses, temperature_of
+from helmflow.recipes.two_states.outcome import (
+    Costs,
+    Question,
+    losses,
+    particles_of,
+    temperature_of,
+)
 from helmflow.recipes.two_states.targeted import TargetedResult, assemble
 from helmflow.recipes.two_states.two_sided import Works, usable
 from helmflow.streams import stream
@@ -68,7 +74,7 @@ def work_shard(
         "part": np.array([i, n]),
         "sizes": np.array([len(side) for side in x]),
         "map": np.array("none" if map is None else name_of(map)),
-        "n_particles": np.array(x[0].shape[1] if x[0].ndim == 3 else 0),
+        "n_particles": np.array(particles_of(state_a, x[0]) or 0),
         "temperature": np.array(math.nan if temperature is None else temperature),
     }
     halves = _maps(map, x, u, seed)

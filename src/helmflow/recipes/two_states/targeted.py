@@ -21,7 +21,14 @@ from helmflow.recipes.two_states.endpoints import (
 )
 from helmflow.recipes.two_states.mapped import Mapped, through_fit, through_map
 from helmflow.recipes.two_states.membership import membership_checks
-from helmflow.recipes.two_states.outcome import Costs, Question, losses, outcome, temperature_of
+from helmflow.recipes.two_states.outcome import (
+    Costs,
+    Question,
+    losses,
+    outcome,
+    particles_of,
+    temperature_of,
+)
 from helmflow.recipes.two_states.two_sided import Works, usable
 from helmflow.results import Check, Result
 from helmflow.results.exchange import as_pymbar, u_nk, works_as_potentials
@@ -130,8 +137,7 @@ def targeted_fep(
         mapped = through_fit(map, end_a, end_b, u_a, u_b, folds, stream(seed, "map"))
     elif map is not None:
         mapped = through_map(map, end_a, end_b, u_a, u_b)
-    n_particles = x_a.shape[1] if x_a.ndim == 3 else None
-    question = Question(name, n_particles, temperature_of(state_a, state_b), seed)
+    question = Question(name, particles_of(state_a, x_a), temperature_of(state_a, state_b), seed)
     more = [
         *membership_checks((state_a, state_b), (end_a, end_b)),
         *losses(end_a.n_dropped + end_b.n_dropped, len(end_a.x) + len(end_b.x)),

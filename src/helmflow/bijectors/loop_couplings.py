@@ -1,0 +1,173 @@
+"""Gauge-equivariant couplings of SU(N) links, from large loops to small ones.
+
+A rectangle of plaquettes with boundary holonomy S is cut in two; the half at its corner has the
+holonomy S_1, based at the same corner. One link of the cut is changed so that
+
+    S_1 S^(-a)  ->  h(S_1 S^(-a)),    h(X W X^-1) = X h(W) X^-1
+
+with spectral maps h, for one or several powers a, that are given class functions of S. The other
+links on the cut stay: they are gauge degrees of freedom. Rectangles of one level move together,
+and the next level cuts the halves, down to single plaquettes. Every link not on a chosen place
+keeps its Haar distribution. In two dimensions the loops of a Wilson theory are independent given
+their parents, so that few layers suffice; the maps themselves are learned.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.spectral import SpectralMap
+from helmflow.errors import InputError
+from helmflow.manifolds.links import require_lattice
+from helmflow.manifolds.special_unitary import (
+    eigenangles,
+    projected,
+    require_colours,
+    spectral_function,
+    trace,
+)
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+
+POWERS = {2: (0.5,), 3: (0.5, 0.0, 1.0)}
+"""By N: powers of S relative to which S_1 is mapped in turn; SU(3) needs more than one frame."""
+
+Layer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Cut(NamedTuple):
+    """All rectangles of extents ``size`` halved along ``axis``."""
+
+    axis: int
+    size: tuple[int, int]
+
+
+@final
+class LoopCouplings(Bijector):
+    """SU(N) links (batch, 2, L0, L1, N, N) moved level by level; log|det| in Haar measure.
+
+    Raises InputError unless extents are powers of two, at least 4, and N is 2 or 3.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        n_colours: int,
+        *,
+        n_bins: int = 8,
+        width: int = 24,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape, self.n_colours = require_lattice(shape), require_colours(n_colours)
+        if any(extent & (extent - 1) for extent in shape):
+            raise InputError("field.shape", "extents that are powers of two", list(shape))
+        self.cuts = _cuts(self.shape)
+        generator = generator or stream(0, "loop couplings")
+        self.powers = POWERS[n_colours]
+        self.maps = nn.ModuleList(
+            SpectralMap(n_colours, 4, n_bins=n_bins, width=width, generator=generator)
+            for _ in range(len(self.cuts) * len(self.powers))
+        )
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """Coarse to fine."""
+        total = torch.zeros(len(x), dtype=torch.float64)
+        for cut, layers in zip(self.cuts, self._layers(), strict=True):
+            x, log_det = _moved(x, cut, [(p, layer.forward) for p, layer in layers])
+            total = total + log_det
+        return x, total
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """Fine to coarse."""
+        total = torch.zeros(len(y), dtype=torch.float64)
+        for cut, layers in zip(reversed(self.cuts), reversed(self._layers()), strict=True):
+            backwards = [(p, layer.inverse) for p, layer in reversed(layers)]
+            y, log_det = _moved(y, cut, backwards)
+            total = total + log_det
+        return y, total
+
+    def _layers(self) -> list[list[tuple[float, SpectralMap]]]:
+        """The maps of every cut, with the power of S that each is taken relative to."""
+        n = len(self.powers)
+        maps = list(self.maps)
+        return [
+            list(zip(self.powers, maps[k : k + n], strict=True)) for k in range(0, len(maps), n)
+        ]
+
+
+def _cuts(shape: tuple[int, int]) -> list[Cut]:
+    """The longer extent is halved first."""
+    size, cuts = list(shape), []
+    while max(size) > 1:
+        axis = 0 if size[0] >= size[1] else 1
+        cuts.append(Cut(axis, (size[0], size[1])))
+        size[axis] //= 2
+    return cuts
+
+
+def _moved(x: Configs, cut: Cut, layers: list[tuple[float, Layer]]) -> tuple[Configs, Values]:
+    """The links of one level changed, and the log-determinant."""
+    flipped = cut.axis == 1
+    size = cut.size
+    if flipped:  # exchange the directions: plaquettes turn the other way round, nothing else
+        x, size = x.flip(1).transpose(2, 3), (size[1], size[0])
+    half = size[0] // 2
+    below = _line(x, 0, (0, 0), half, size)
+    cut_line = _line(x, 1, (half, 0), size[1], size)
+    above = _line(x, 0, (0, size[1]), half, size)
+    left = _line(x, 1, (0, 0), size[1], size)
+    first = below @ cut_line @ (left @ above).mH
+    rest = _line(x, 0, (half, 0), half, size) @ _line(x, 1, (size[0], 0), size[1], size)
+    whole = below @ rest @ (left @ above @ _line(x, 0, (half, size[1]), half, size)).mH
+    angles = eigenangles(whole)
+    middle = spectral_function(whole, angles, 0.5 * angles)
+    context = torch.cat([_class_features(m) for m in (middle, whole)], -1)
+    image, total = first, torch.zeros(len(x), dtype=torch.float64)
+    for power, spectral in layers:
+        reference = spectral_function(whole, angles, power * angles)
+        image, log_det = spectral(image @ reference.mH, context)
+        image = image @ reference
+        total = total + log_det.flatten(1).sum(1)
+    turned = below.mH @ (image @ first.mH) @ below
+    places = _grid(x, (half, 0), size)
+    old = x[(slice(None), 1, *places)]
+    x = x.clone()
+    x[(slice(None), 1, *places)] = projected(turned @ old)
+    if flipped:
+        x = x.transpose(2, 3).flip(1)
+    return x, total
+
+
+def _line(
+    x: Configs, mu: int, start: tuple[int, int], length: int, size: tuple[int, int]
+) -> Tensor:
+    """Products of ``length`` links along mu from ``start`` in every rectangle."""
+    step = (1, 0) if mu == 0 else (0, 1)
+    total = None
+    for k in range(length):
+        offset = (start[0] + k * step[0], start[1] + k * step[1])
+        link = x[(slice(None), mu, *_grid(x, offset, size))]
+        total = link if total is None else total @ link
+    if total is None:
+        raise InputError("length", "at least one link", length)
+    return total
+
+
+def _grid(x: Configs, offset: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Sites at ``offset`` from the corner of every rectangle, periodic."""
+    rows, columns = (
+        (torch.arange(0, extent, h) + o) % extent
+        for extent, h, o in zip(x.shape[2:4], size, offset, strict=True)
+    )
+    return rows[:, None], columns[None, :]
+
+
+def _class_features(m: Tensor) -> Tensor:
+    """Re and Im of tr M/N, the latter times sqrt(N): (..., 2)."""
+    t = trace(m) / m.shape[-1]
+    return torch.stack((t.real, math.sqrt(m.shape[-1]) * t.imag), -1)

@@ -1,0 +1,143 @@
+"""Flows of angles, directions and real numbers together, in one row of coordinates."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.elementwise import Composed, Elementwise, ShiftScale
+from helmflow.bijectors.sphere_flows import RecursiveSphere
+from helmflow.bijectors.splines import RationalQuadraticSpline
+from helmflow.bijectors.torus_flows import TorusAutoregressive, require_given
+from helmflow.errors import InputError
+from helmflow.manifolds.product import Euclidean, Product
+from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import conditioner
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+
+REACH = 5.0
+"""Of the splines on the line: beyond it a map is affine."""
+
+
+@final
+class LineAutoregressive(Bijector):
+    """Real numbers in turn, each mapped given those before it and ``given`` (batch, n_given).
+
+    ``y_k = f(x_k; net_k(y_1, ..., y_(k-1), given))`` with f a spline of [-5, 5] and an affine map.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: Sequence[int],
+        *,
+        n_bins: int = 12,
+        n_given: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim, self.n_given = dim, n_given
+        generator = generator or stream(0, "line flow")
+        spline = RationalQuadraticSpline(n_bins, -REACH, REACH)
+        self.elementwise = Composed([spline, ShiftScale()])
+        n_out = self.elementwise.n_parameters
+        self.nets = nn.ModuleList(
+            conditioner(n_given + k, hidden, n_out, generator) for k in range(dim)
+        )
+
+    def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
+        """All numbers in order, and the sum of their log slopes."""
+        require_event(x, torch.Size([self.dim]))
+        given = require_given(given, self.n_given, x)
+        done, total = x[:, :0], torch.zeros_like(x[:, 0])
+        for k, net in enumerate(self.nets):
+            y, log_slope = self.elementwise.forward(x[:, k], net(torch.cat((done, given), -1)))
+            done, total = torch.cat((done, y[:, None]), -1), total + log_slope
+        return done, total
+
+    def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
+        """The same with the predecessors of every number known."""
+        require_event(y, torch.Size([self.dim]))
+        given = require_given(given, self.n_given, y)
+        found, total = [], torch.zeros_like(y[:, 0])
+        for k, net in enumerate(self.nets):
+            parameters = net(torch.cat((y[:, :k], given), -1))
+            x, log_slope = self.elementwise.inverse(y[:, k], parameters)
+            found.append(x)
+            total = total + log_slope
+        return torch.stack(found, -1), total
+
+
+@final
+class ProductAutoregressive(Bijector):
+    """The factors of a product T^a x S^b x R^c in turn, each mapped given those before it.
+
+    ``y_k = f_k(x_k | y_j for j before k)`` in the given ``order`` of factors. Nets see cosines and
+    sines of angles, directions as unit vectors, and real numbers as they are, so that densities
+    are continuous across every seam. Factors are mapped by `TorusAutoregressive`,
+    `RecursiveSphere` (S^2 and above) and `LineAutoregressive`.
+    """
+
+    def __init__(
+        self,
+        manifold: Product,
+        circle: Elementwise,
+        hidden: Sequence[int],
+        *,
+        order: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.manifold = manifold
+        n = len(manifold.factors)
+        self.order = tuple(range(n) if order is None else order)
+        if sorted(self.order) != list(range(n)):
+            raise InputError("order", f"a permutation of 0 to {n - 1}", self.order)
+        generator = generator or stream(0, "product flow")
+        maps: list[nn.Module] = []
+        n_given = 0
+        for place in self.order:
+            factor = manifold.factors[place]
+            options = {"n_given": n_given, "generator": generator}
+            if isinstance(factor, Torus):
+                maps.append(TorusAutoregressive(factor.dim, circle, hidden, **options))
+                n_given += 2 * factor.dim
+            elif isinstance(factor, Sphere) and factor.dim > 1:
+                maps.append(RecursiveSphere(factor.dim, circle, hidden, **options))
+                n_given += factor.n_coordinates
+            elif isinstance(factor, Euclidean):
+                maps.append(LineAutoregressive(factor.dim, hidden, **options))
+                n_given += factor.dim
+            else:
+                raise InputError("manifold", "factors T, S2, S3, ... and R", repr(factor))
+        self.maps = nn.ModuleList(maps)
+
+    def forward(self, x: Configs) -> tuple[Configs, Values]:
+        """All factors in order, and the sum of their log-determinants."""
+        return self._run(x, forwards=True)
+
+    def inverse(self, y: Configs) -> tuple[Configs, Values]:
+        """The same with the predecessors of every factor known."""
+        return self._run(y, forwards=False)
+
+    def _run(self, x: Configs, *, forwards: bool) -> tuple[Configs, Values]:
+        require_event(x, torch.Size([self.manifold.n_coordinates]))
+        parts = list(x.split(self.manifold.sizes, -1))
+        moved, given, total = parts.copy(), x[:, :0], torch.zeros_like(x[:, 0])
+        for place, bijector in zip(self.order, self.maps, strict=True):
+            direction = bijector.forward if forwards else bijector.inverse
+            moved[place], log_det = direction(parts[place], given)
+            known = moved[place] if forwards else parts[place]
+            given = torch.cat((given, self._seen(place, known)), -1)
+            total = total + log_det
+        return torch.cat(moved, -1), total
+
+    def _seen(self, place: int, x: Tensor) -> Tensor:
+        """What later factors are shown of this one."""
+        if isinstance(self.manifold.factors[place], Torus):
+            return torch.cat((x.cos(), x.sin()), -1)
+        return x

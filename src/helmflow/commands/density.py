@@ -1,0 +1,75 @@
+"""``helmflow density``: the density of sampled angles and the free energies of its basins."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from helmflow.commands.keep import keep, summary
+from helmflow.commands.mistakes import mistakes_in_one_line
+from helmflow.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from helmflow.results import Result
+
+
+def density(
+    samples: Annotated[
+        Path,
+        typer.Argument(help=".npz with x (chains, n, D) in radians, and log_weight (chains, n)."),
+    ],
+    basin: Annotated[
+        list[str],
+        typer.Option(help='Two or more: "name=-160:-40,90:180", degrees of every angle.'),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("runs/density"),
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead.")] = False,
+) -> None:
+    """A flow fitted to sampled angles, and free-energy differences of basins with errors."""
+    with mistakes_in_one_line():
+        from helmflow.recipes.density.from_samples import fit_samples
+
+        boxes = dict(_parsed(text) for text in basin)
+        x, log_weights = _read(samples)
+
+        def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
+            found = fit_samples(x, boxes, log_weights=log_weights, seed=seed, name=out.name)
+            return found.result, found.arrays
+
+        result = keep(out, [samples], {"seed": seed, "basin": basin}, compute, [])
+        typer.echo(result.to_json() if as_json else summary(result, out))
+    raise typer.Exit(1 if result.grade == "F" else 0)
+
+
+def _parsed(text: str) -> tuple[str, list[tuple[float, float]]]:
+    """The name and the ranges (radians) of a basin."""
+    name, _, ranges = text.partition("=")
+    try:
+        pairs = [tuple(map(float, part.split(":"))) for part in ranges.split(",")]
+    except ValueError:
+        pairs = []
+    if not name or not pairs or any(len(pair) != 2 for pair in pairs):
+        raise InputError("basin", 'for example "alpha=-110:-30,-80:20"', repr(text))
+    return name, [(math.radians(low), math.radians(high)) for low, high in pairs]
+
+
+def _read(path: Path) -> "tuple[np.ndarray, np.ndarray | None]":
+    from zipfile import BadZipFile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise InputError("samples", "an .npz file of plain arrays", f"{path} ({error})") from error
+    if "x" not in arrays:
+        raise InputError("samples", "an array x in the file", ", ".join(arrays) or "nothing")
+    x = arrays["x"]
+    # single precision may round an angle up to the period itself
+    return np.mod(x.astype(np.float64), 2.0 * math.pi), arrays.get("log_weight")

@@ -1,0 +1,62 @@
+"""The run directory and the last lines of commands that compute in one go."""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from helmflow.results import Check, Result
+
+
+def keep(
+    out: Path,
+    files: Sequence[Path],
+    settings: Mapping[str, object],
+    compute: "Callable[[], tuple[Result, Mapping[str, np.ndarray]]]",
+    notes: "Sequence[Check]",
+) -> "Result":
+    """Compute and write the directory; one that exists already is refused before the work."""
+    from helmflow.errors import EnergyError, InputError
+    from helmflow.report.page import write_page
+    from helmflow.results import RunDirectory, grade
+
+    digest = hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
+    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
+    command = shlex.join(["helmflow", *sys.argv[1:]])
+    directory = RunDirectory.create(out, text, digest, system=command)
+    try:
+        result, arrays = compute()
+    except (InputError, EnergyError):
+        directory.discard()
+        raise
+    checks = [*result.checks, *notes]
+    letter, reason = grade(checks, one_sided=False)
+    result = replace(result, checks=tuple(checks), grade=letter, reason=reason)
+    directory.write_work(arrays)
+    directory.write_result(result)
+    write_page(directory)
+    return result
+
+
+def _digest(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def summary(result: "Result", out: Path) -> str:
+    """What a person reads after a run; the number is the last line."""
+    from helmflow.estimators.estimate import format_uncertainty
+
+    width = max(len(row.method) for row in result.estimates)
+    rows = [
+        f"{row.method:<{width}}  {format_uncertainty(row.value, row.stderr)} kT"
+        for row in result.estimates
+    ]
+    return "\n".join([*rows, result.reason, f"report: {out / 'report.html'}", str(result)])

@@ -1,0 +1,201 @@
+"""From weighed links to the result a person reads."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from helmflow.estimators.autocorrelation import Autocorrelation, integrated_autocorrelation
+from helmflow.estimators.diagnostics import acceptance_rate
+from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.reweighting import reweight
+from helmflow.recipes.gauge.theory import integrator_bias
+from helmflow.recipes.path.certificate import ENOUGH, at_least, at_most, sigmas
+from helmflow.results import (
+    Bounds,
+    Check,
+    Cost,
+    EstimateRow,
+    Observable,
+    ReferenceDeviation,
+    Result,
+    grade,
+)
+from helmflow.samplers.independence import IndependenceChain, independence_metropolis
+from helmflow.streams import stream
+
+if TYPE_CHECKING:
+    from helmflow.recipes.gauge.run import WeighedLinks
+    from helmflow.recipes.gauge.theory import FittedGauge, GaugeTheory
+
+Array = np.ndarray
+EXACT_SIGMAS = 4.0
+
+
+def result_of_gauge(
+    theory: "GaugeTheory",
+    fitted: "FittedGauge",
+    weighed: "WeighedLinks",
+    integral: Estimate | None,
+    baselines: Mapping[str, Array],
+    spent: tuple[float, float],
+) -> tuple[Result, IndependenceChain]:
+    """The result with its certificate, and the Metropolis chain over the samples."""
+    system, settings = theory.system, theory.settings
+    estimate, log_w = weighed.estimate, -weighed.work.numpy()
+    chain = independence_metropolis(log_w, stream(settings.seed, "metropolis"))
+    checks = _checks(theory, fitted, weighed, integral, chain)
+    letter, reason = grade(checks, one_sided=integral is None and "log_z" not in theory.exact)
+    value, stderr = -estimate.value, estimate.stderr
+    rows = [_row("fep", estimate)]
+    if integral is not None:
+        rows.append(_row(integral.method, integral))
+    result = Result(
+        system=system.name,
+        quantity="log_partition_function",
+        value=value,
+        stderr=stderr,
+        unit="nat",
+        per="system",
+        convention=system.convention,
+        method="flow",
+        base=fitted.name,
+        grade=letter,
+        reason=reason,
+        checks=tuple(checks),
+        estimates=tuple(rows),
+        references=tuple(
+            ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
+            for r in system.references
+            if r.quantity == "log_partition_function"
+        ),
+        bounds=_bounds(weighed),
+        observables=tuple(_observables(theory, weighed, chain, baselines)),
+        acceptance=chain.acceptance,
+        value_exact=theory.exact.get("log_z"),
+        n_particles=system.n_particles,
+        cost=Cost(spent[0], spent[1], theory.n_evaluations),
+        seed=settings.seed,
+    )
+    return result, chain
+
+
+def _row(method: str, estimate: Estimate) -> EstimateRow:
+    found = estimate.diagnostics
+    return EstimateRow(
+        method,
+        -estimate.value,
+        estimate.stderr,
+        estimate.n_eff,
+        found.get("ess_fraction"),
+        found.get("pareto_k"),
+    )
+
+
+def _checks(
+    theory: "GaugeTheory",
+    fitted: "FittedGauge",
+    weighed: "WeighedLinks",
+    integral: Estimate | None,
+    chain: IndependenceChain,
+) -> list[Check]:
+    estimate, goal = weighed.estimate, theory.settings.target_error or math.inf
+    tail = estimate.diagnostics.get("pareto_k", math.inf)
+    checks = [
+        at_most("target error", estimate.stderr, goal, "nats"),
+        at_least("weights that count", estimate.n_eff, ENOUGH, "Kish's number", hard=10.0),
+        at_most("pareto k", tail, 0.7, "tail of the weights", hard=1.0),
+        at_least("chain", len(weighed.work) / chain.tau_acc, 50.0, "autocorrelation times"),
+    ]
+    if integral is not None:
+        apart = sigmas(integral, estimate)
+        checks.append(at_most("flow against integration", apart, 3.0, "standard errors", hard=6.0))
+    exact = theory.exact.get("log_z")
+    if exact is not None:
+        off = abs(-estimate.value - exact) / max(estimate.stderr, 1e-12)
+        meaning = "standard errors of ln Z"
+        # where nothing is left to fluctuate, tables and integrators are good to 1e-5
+        off = 0.0 if abs(-estimate.value - exact) < 1e-3 * min(goal, 1.0) else off
+        checks.append(at_most("flow against exact", off, EXACT_SIGMAS, meaning))
+    if fitted.doubled is not None:
+        bias = integrator_bias(theory, fitted, "integrator")
+        limit = 0.3 * goal
+        checks.append(
+            at_most("integrator", bias, limit, "nats, on doubling the steps", hard=5.0 * limit)
+        )
+    spread = _gauge_spread(theory, fitted, weighed)
+    checks.append(at_most("gauge invariance", spread, 1e-6, "nats, of ln q", hard=1e-3))
+    return checks
+
+
+def _gauge_spread(theory: "GaugeTheory", fitted: "FittedGauge", weighed: "WeighedLinks") -> float:
+    generator = stream(theory.settings.seed, "gauge transformation")
+    with torch.no_grad():
+        moved = theory.gauge_transformed(weighed.some, generator)
+        change = fitted.flow.log_prob(moved) - fitted.flow.log_prob(weighed.some)
+    return float(change.abs().max())
+
+
+def _bounds(weighed: "WeighedLinks") -> Bounds | None:
+    """``-<w>_q <= ln Z <= -<w>_p`` (Gibbs-Bogoliubov), the latter by reweighting."""
+    work = weighed.work.numpy()
+    if not np.isfinite(work).all():
+        return None
+    stderr = float(work.std(ddof=1)) / math.sqrt(len(work))
+    upper = reweight(work, -work)
+    return Bounds(-float(work.mean()), -upper.value, stderr, upper.stderr)
+
+
+def _observables(
+    theory: "GaugeTheory",
+    weighed: "WeighedLinks",
+    chain: IndependenceChain,
+    baselines: Mapping[str, Array],
+) -> list[Observable]:
+    """Reweighted averages, and autocorrelation times of the slow observable."""
+    log_w, index = -weighed.work.numpy(), chain.index.numpy()
+    found = []
+    for name, values in weighed.observed.items():
+        series = values.numpy()
+        if name != "Q":
+            mean = reweight(series, log_w)
+            tau = integrated_autocorrelation(series[index]).tau_int
+            found.append(Observable(name, mean.value, mean.stderr, tau))
+    slow = theory.slow
+    found_slow = integrated_autocorrelation(weighed.observed[slow].numpy()[index])
+    found.append(_time(f"tau_int({slow}), flow", found_slow))
+    for name, series in baselines.items():
+        found.append(_time(f"tau_int({slow}), {name}", integrated_autocorrelation(series)))
+    expected = acceptance_rate(log_w)
+    error = math.sqrt(expected * (1.0 - expected) / len(log_w))
+    return [*found, Observable("acceptance, 1 - Gini", expected, error)]
+
+
+def _time(name: str, found: Autocorrelation) -> Observable:
+    """An autocorrelation time; without a reliable one the name says that it is a lower bound."""
+    return Observable(
+        name if found.reliable else f"{name} (at least)", found.tau_int, found.stderr
+    )
+
+
+def arrays_of_gauge(
+    weighed: "WeighedLinks", chain: IndependenceChain, baselines: Mapping[str, Array]
+) -> Mapping[str, Array]:
+    """Works, what was measured, and the histories of the slow observable."""
+    n = len(weighed.work)
+    observed = {f"observed_{name}": values.numpy() for name, values in weighed.observed.items()}
+    arrays = {
+        "lam": np.array([0.0]),
+        "node": np.zeros(n, dtype=np.int64),
+        "chain": np.zeros(n, dtype=np.int64),
+        "step": np.arange(n),
+        "work": weighed.work.numpy(),
+        "log_q": weighed.log_q.numpy(),
+        "index": chain.index.numpy(),
+        **observed,
+    }
+    for name, series in baselines.items():
+        arrays[f"history_{name}"] = series
+    return arrays

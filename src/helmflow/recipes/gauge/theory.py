@@ -1,0 +1,104 @@
+"""What the recipe asks of a gauge theory."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.densities.base import Density
+from helmflow.errors import EnergyError
+from helmflow.recipes.path.analysis import Samples
+from helmflow.settings import Settings
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+from helmflow.system import System
+
+Array = np.ndarray
+Report = Callable[[float, str], None]
+"""Called with the fraction done and what is being done."""
+
+INTEGRATOR_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class FittedGauge:
+    """A flow, what to call it, and the same flow with twice the integration steps, if it has any.
+
+    ``tensors`` is what has to be kept to build it again.
+    """
+
+    flow: Density
+    name: str
+    doubled: Density | None
+    tensors: Mapping[str, Tensor]
+
+
+class GaugeTheory(ABC):
+    """One gauge theory as the recipe sees it.
+
+    To add one: the densities and moves below. ``exact`` holds what is known: ``log_z``, and the
+    names of `observables`.
+    """
+
+    exact: Mapping[str, float]
+    slow: str
+    """The observable whose autocorrelation is compared with the baselines."""
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        self.system, self.settings = system, settings
+        self.n_evaluations = 0
+
+    def u(self, x: Configs) -> Values:
+        """The reduced potential, counted; EnergyError for NaN and -inf, which mean no density."""
+        self.n_evaluations += len(x)
+        value = self.system.reduced_potential(x)
+        if bool((torch.isnan(value) | (value == -math.inf)).any()):
+            raise EnergyError("the action is NaN or -inf for some configuration")
+        return value
+
+    @abstractmethod
+    def path(self, report: Report) -> Samples | None:
+        """Samples between Haar measure and the theory, for the fit and for integration."""
+
+    @abstractmethod
+    def fit(self, samples: Samples | None, report: Report) -> FittedGauge:
+        """The flow."""
+
+    @abstractmethod
+    def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
+        """The flow with the tensors of an earlier fit, also of another size."""
+
+    @abstractmethod
+    def observables(self, x: Configs) -> Mapping[str, Values]:
+        """What is measured on configurations, by name."""
+
+    @abstractmethod
+    def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
+        """The configurations after random gauge transformations."""
+
+    @abstractmethod
+    def baselines(self) -> Mapping[str, Array]:
+        """Series of the slow observable (chains, steps) by name of an established sampler."""
+
+
+def integrator_bias(theory: GaugeTheory, fitted: FittedGauge, name: str) -> float:
+    """Change of the mean work when the steps are doubled, from the same base samples, nats."""
+    if fitted.doubled is None:
+        return 0.0
+    works = []
+    for flow in (fitted.flow, fitted.doubled):
+        generator = stream(theory.settings.seed, name)
+        with torch.no_grad():
+            x, log_q = flow.sample_and_log_prob(INTEGRATOR_SAMPLES, generator)
+            works.append(theory.u(x) + log_q)
+    return float((works[0] - works[1]).mean().abs())
+
+
+def turned_angles(x: Configs, generator: Generator) -> Configs:
+    """U(1) links after a random gauge transformation of every site."""
+    alpha = 6.3 * torch.rand(*x[:, 0].shape, generator=generator, dtype=torch.float64)
+    return x + torch.stack([alpha - alpha.roll(-1, axis) for axis in (1, 2)], 1)

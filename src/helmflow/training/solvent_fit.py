@@ -1,0 +1,131 @@
+"""Maps of a solvent around a solute that changes, fitted by least squares to both end states."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
+from helmflow.bijectors.sphere_growth import SphereGrowth
+from helmflow.errors import InputError
+from helmflow.fields.sphere import SphereField
+from helmflow.shapes import Particles, Values
+from helmflow.training.map_fit import MapFit, TwoStates
+from helmflow.training.map_training import held_dissipation
+from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+
+Slopes = Callable[[Particles, float], tuple[Values, Particles]]
+"""d u_lambda/d lambda (batch,) in kT and the gradient of u_lambda, at lambda = 0 or 1."""
+
+RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+OUTLIER = 8.0
+"""Slopes farther from the median than this many standard deviations count as that far."""
+
+NEAREST, CONTACT = 1.05, 0.1
+"""Mean distance of nearest neighbours in a liquid, and the depth to which they enter a surface,
+in units of the solvent's diameter."""
+
+CUBIC = 1e-5
+"""Relative difference of box vectors from those of a cube that files may leave."""
+
+BATCH = 512
+
+
+@final
+class SolventFit(MapFit):
+    """The fitted transport of molecules around a solute, from samples of the two end states only.
+
+    A constant combination of the fields of a `SphereField`, which move with the solute's surface,
+    is chosen by least squares so that the work changes alike for all samples at both ends:
+
+        sum_{lambda = 0, 1} Var[ du/dlambda - sum_k c_k (div v_k - v_k.grad u) ] / 2
+
+    It needs no samples in between and no training, but ``slopes``: how u changes at first on the
+    way from either end to the other. Molecules move as a whole. The unit of length is the mean
+    distance of nearest neighbours among the molecules, the surface's radius in each state that of
+    the nearest of them to the solute. The ridge is that of least residual on held-out samples;
+    a map that does not lower their dissipation is replaced by none. ``fitted`` lists what was
+    found. Raises ``InputError`` unless the cell is a cube.
+    """
+
+    name = "fitted transport"
+
+    def __init__(
+        self,
+        around: Surroundings,
+        slopes: Slopes,
+        *,
+        radii: tuple[float, float] | None = None,
+        n_steps: int = 2,
+    ) -> None:
+        cube = around.cell[0, 0] * torch.eye(3, dtype=torch.float64)
+        if (around.cell - cube).abs().max() > CUBIC * cube[0, 0]:
+            raise InputError("box", "a cube, for a fitted transport map", around.cell.tolist())
+        self.around, self.slopes = around, slopes
+        self.radii, self.n_steps = radii, n_steps
+        self.fitted: list[TransportFit] = []
+
+    def fit(self, states: TwoStates, generator: Generator) -> Bijector:
+        """The map, or the identity where that is better."""
+        sides = torch.cat([states.x_a, states.held_a]), torch.cat([states.x_b, states.held_b])
+        held = len(states.held_a) / len(sides[0])
+        plain = MovedMolecules(Identity(), self.around)
+        unit = _spacing(plain, states.x_a) / NEAREST
+        field = SphereField(float(self.around.cell[0, 0]) / unit)
+        seen = MovedMolecules(Identity(), self.around, unit=unit)
+        radii = self.radii or tuple(_radius(plain, x) + CONTACT * unit for x in sides)
+        surface = [radius / unit for radius in radii]
+        nodes = [
+            self._node(float(k), sides[k], seen, field, surface[k]) for k in range(len(sides))
+        ]
+        found = fit_transport(nodes, field.families, degree=0, ridges=RIDGES, held=held)
+        self.fitted.append(found)
+        growth = SphereGrowth(
+            field,
+            torch.from_numpy(found.coefficients),
+            (surface[0], surface[1]),
+            n_steps=self.n_steps,
+        )
+        made = MovedMolecules(growth, self.around, unit=unit)
+        better = held_dissipation(made, states) < held_dissipation(Identity(), states)
+        return made if better else Identity()
+
+    def _node(
+        self, lam: float, x: Particles, seen: MovedMolecules, field: SphereField, radius: float
+    ) -> PathNode:
+        slopes, steins = [], []
+        for part in torch.split(x, BATCH):
+            slope, gradient = self.slopes(part, lam)
+            pulled = seen.pulled(gradient)
+            radii = torch.full((len(part),), radius, dtype=torch.float64)
+            slopes.append(slope.numpy())
+            steins.append(field.stein(seen.seen(part), pulled, radii).numpy())
+        node = PathNode(lam, 0.5, np.concatenate(slopes), np.concatenate(steins, axis=1))
+        return replace(node, slope=_without_outliers(node.slope))
+
+
+def _spacing(plain: MovedMolecules, x: Particles) -> float:
+    """Mean distance from a molecule to the nearest other one, over up to 64 configurations."""
+    d = plain.seen(x[:: max(len(x) // 64, 1)])
+    return float(_distances(plain, d[:, :, None] - d[:, None]).amin(-1).mean())
+
+
+def _radius(plain: MovedMolecules, x: Particles) -> float:
+    """Mean distance from the solute to the nearest molecule."""
+    return float(_distances(plain, plain.seen(x)).amin(-1).mean())
+
+
+def _distances(plain: MovedMolecules, d: Tensor) -> Tensor:
+    lengths = plain.nearest(d).norm(dim=-1)
+    return torch.where(lengths > 0.0, lengths, torch.inf)
+
+
+def _without_outliers(slope: np.ndarray) -> np.ndarray:
+    middle = np.median(slope)
+    low, high = np.quantile(slope, [0.159, 0.841])
+    reach = OUTLIER * 0.5 * (high - low)
+    return np.clip(slope, middle - reach, middle + reach)

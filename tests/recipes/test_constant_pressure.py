@@ -1,0 +1,170 @@
+"""States of a varying box: an ideal gas, of which everything is known."""
+
+import json
+import math
+
+import mdtraj
+import numpy as np
+import openmm
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import gaussian_pair as pair
+from assertions import assert_consistent
+from helmflow.cli import app
+from helmflow.energies.constant_pressure import BAR, ConstantPressure, with_boxes
+from helmflow.energies.openmm import OpenMMEnergy
+from helmflow.errors import InputError
+from helmflow.recipes.two_states.multistate import multistate
+from helmflow.recipes.two_states.openmm_files import openmm_state
+from helmflow.recipes.two_states.targeted import targeted_fep
+from openmm_systems import argon
+
+N, KELVIN = 20, 300.0
+PRESSURES = (10.0, 11.5)
+BETA = 1.0 / pair.KT
+
+
+def gas(barostat=None, epsilon=0.0):
+    """Particles that do not see each other, in a periodic box."""
+    made = openmm.System()
+    made.setDefaultPeriodicBoxVectors([5, 0, 0], [0, 5, 0], [0, 0, 5])
+    force = openmm.NonbondedForce()
+    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(0.5)
+    for _ in range(N):
+        made.addParticle(39.9)
+        force.addParticle(0.0, 0.3, epsilon)
+    made.addForce(force)
+    if barostat is not None:
+        made.addForce(barostat)
+    return made
+
+
+def draw(pressure, n, seed):
+    """Volumes of the density V^N exp(-beta p V), positions anywhere in them."""
+    rng = np.random.default_rng(seed)
+    edges = rng.gamma(N + 1, 1.0 / (BETA * pressure * BAR), size=n) ** (1.0 / 3.0)
+    boxes = edges[:, None, None] * np.eye(3)
+    return edges[:, None, None] * rng.random((n, N, 3)), boxes
+
+
+def samples(n=400):
+    return [with_boxes(*draw(p, n, k)) for k, p in enumerate(PRESSURES)]
+
+
+def states():
+    return [openmm_state(gas(), KELVIN, pressure=p, platform="Reference") for p in PRESSURES]
+
+
+EXACT = (N + 1) * math.log(PRESSURES[1] / PRESSURES[0])
+
+
+def test_ideal_gas_at_two_pressures():
+    found = targeted_fep(*states(), *samples())
+    assert_consistent(found.result.value, found.result.stderr, EXACT, resolve=0.5)
+    assert found.result.n_particles == N
+    assert found.temperature == pytest.approx(KELVIN)
+    several = multistate(states(), samples())
+    assert_consistent(several.result.value, several.result.stderr, EXACT, resolve=0.5)
+
+
+def test_energies_are_those_of_each_box():
+    system, x = argon()
+    energy = OpenMMEnergy(system, platform="Reference")
+    boxes = torch.stack([s * torch.from_numpy(energy.box) for s in (1.0, 1.1)])
+    both = torch.stack([x, 1.1 * x])
+    got = ConstantPressure(energy, 7.0)(with_boxes(both, boxes))
+    volumes = torch.linalg.det(boxes)
+    torch.testing.assert_close(got, energy(both, boxes.numpy()) + 7.0 * BAR * volumes)
+
+
+def test_what_is_refused():
+    x = samples(5)[0]
+    state = states()[0]
+    with pytest.raises(InputError, match="positions and box"):
+        state.reduced_potential(x[:, :N])
+    with pytest.raises(InputError, match="map: expected none at constant pressure"):
+        state.reduced_potential(x.requires_grad_())
+    with pytest.raises(InputError, match=r"positions \(n, particles, 3\) and boxes"):
+        with_boxes(torch.zeros(3, 4, 3), torch.eye(3))
+    with pytest.raises(InputError, match="a periodic system"):
+        openmm_state(pair.systems()[0], KELVIN, pressure=1.0)
+    for barostat, message in (
+        (openmm.MonteCarloBarostat(2.0, KELVIN), "pressure: expected 2 bar, that of the System"),
+        (
+            openmm.MonteCarloAnisotropicBarostat([1.0, 1.0, 1.0], KELVIN),
+            "pressure: expected an isotropic",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            openmm_state(gas(barostat), KELVIN, pressure=1.0, platform="Reference")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The gas and a slightly attractive one at 10 bar, by their own barostats."""
+    folder = tmp_path_factory.mktemp("gas")
+    top = mdtraj.Topology()
+    chain = top.add_chain()
+    for _ in range(N):
+        top.add_atom("Ar", mdtraj.element.argon, top.add_residue("AR", chain))
+    mdtraj.Trajectory(np.zeros((1, N, 3)), top).save_pdb(str(folder / "top.pdb"))
+    arguments = {"--topology": str(folder / "top.pdb"), "--temperature": str(KELVIN)}
+    for k, side in enumerate("ab"):
+        system = gas(openmm.MonteCarloBarostat(10.0, KELVIN), epsilon=0.0)
+        (folder / f"{side}.xml").write_text(openmm.XmlSerializer.serialize(system))
+        positions, boxes = draw(10.0, 100, k)
+        np.savez(folder / f"{side}.npz", positions=positions, boxes=boxes)
+        arguments |= {
+            f"--system-{side}": str(folder / f"{side}.xml"),
+            f"--traj-{side}": str(folder / f"{side}.npz"),
+        }
+    return arguments
+
+
+def call(files, out, *more):
+    words = [word for item in files.items() for word in item]
+    options = ["--out", str(out), "--platform", "Reference", *more]  # the last of two counts
+    return CliRunner().invoke(app, ["tfep", *words, *options])
+
+
+def test_on_the_command_line(files, tmp_path):
+    done = call(files, tmp_path / "run", "--pressure", "10", "--json")
+    assert done.exit_code in (0, 1), done.output
+    result = json.loads(done.stdout)
+    assert result["value"] == pytest.approx(0.0, abs=1e-9)
+    assert not any("barostat" in check["name"] for check in result["checks"])
+
+
+def test_a_barostat_left_in_costs_one_grade(files, tmp_path):
+    """At constant volume it was not at work, and is left out of the energy."""
+    fixed = dict(files)
+    for side in "ab":
+        positions, boxes = draw(10.0, 100, 3)
+        scaled = positions / boxes[:, :1, :1] * 5.0
+        np.savez(tmp_path / f"{side}.npz", positions=scaled, boxes=5.0 * np.eye(3))
+        fixed[f"--traj-{side}"] = str(tmp_path / f"{side}.npz")
+    done = call(fixed, tmp_path / "run", "--json")
+    result = json.loads(done.stdout)
+    (check, _) = [c for c in result["checks"] if "without barostat" in c["name"]]
+    assert "MonteCarloBarostat left out" in check["explanation"]
+    assert not check["passed"]
+    assert result["grade"] != "A"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "name its pressure, or continue at the mean volume"),
+        (("--pressure", "3"), "expected 10 bar, that of the System's barostat"),
+        (("--pressure", "10", "--map", "transport"), "none at constant pressure"),
+        (("--temperature", "310"), "temperature: expected 300 K, that of the MonteCarloBarostat"),
+    ],
+)
+def test_mistakes_on_the_command_line(options, message, files, tmp_path):
+    done = call(files, tmp_path / "run", *options)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,199 @@
+"""`helmflow run` on gauge theories: numbers, certificate, report, reuse, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.cli import app
+from helmflow.densities.flow import Flow
+from helmflow.energies.gauge import U1Wilson
+from helmflow.energies.gauge_exact import exact_gauge
+from helmflow.errors import EnergyError, InputError
+from helmflow.manifolds.links import plaquette_angles
+from helmflow.recipes import run as run_any
+from helmflow.recipes.gauge import run, schwinger, su, u1
+from helmflow.recipes.gauge.run import load_gauge_flow, run_gauge, theory_of
+from helmflow.results import RunDirectory
+from helmflow.settings import FlowSettings, SamplingSettings, Settings, TrainingSettings
+from helmflow.system import load_system
+
+FILE = """
+schema = 1
+name = "mine"
+kind = "gauge_field"
+summary = "links"
+
+[field]
+shape = {shape}
+
+[potential]
+{potential}
+"""
+
+
+@pytest.fixture(autouse=True)
+def short_baselines(monkeypatch):
+    """Baselines and fits of the size of these small lattices."""
+    monkeypatch.setattr(u1, "BASELINE_STEPS", 80)
+    monkeypatch.setattr(u1, "BASELINE_CHAINS", 8)
+    monkeypatch.setattr(u1, "FIT_CHAINS", 128)
+    monkeypatch.setattr(su, "BASELINE_STEPS", 10)
+    monkeypatch.setattr(schwinger, "BASELINE_STEPS", 10)
+    monkeypatch.setattr(run, "LEAST_SAMPLES", 4096)
+
+
+def write(tmp_path, shape, potential, name="mine.toml"):
+    path = tmp_path / name
+    path.write_text(FILE.format(shape=shape, potential=potential))
+    return path
+
+
+def silent(_):
+    return
+
+
+def settings(**more):
+    few = SamplingSettings(chains=192)
+    return Settings(seed=1, sampling=few, **more).resolved("gauge_field")
+
+
+def test_command(tmp_path):
+    """From one line to ln Z, a grade, the history of the charge and a page."""
+    path = write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0')
+    done = CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    exact = exact_gauge(1, 1.0, 16)
+    assert result["grade"] == "A"
+    assert abs(result["value"] - exact.log_z) < 5.0 * result["stderr"] < 0.02
+    assert result["value_exact"] == pytest.approx(exact.log_z, abs=1e-9)
+    assert {row["method"] for row in result["estimates"]} == {"fep", "ti+cv"}
+    found = {row["name"]: row for row in result["observables"]}
+    for name, value in (("<cos P>", exact.plaquette), ("<Q^2>", exact.charge_squared)):
+        assert abs(found[name]["value"] - value) < 5.0 * found[name]["stderr"]
+    assert found["tau_int(Q), flow"]["value"] < 0.8
+    assert "tau_int(Q), HMC" in found
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Topological charge" in page
+    assert "Haar" in page
+    with np.load(tmp_path / "run" / "work.npz") as work:
+        assert np.abs(work["observed_Q"] - np.round(work["observed_Q"])).max() < 1e-9
+
+
+def test_flow_of_another_size(tmp_path):
+    """Coefficients fitted at 4 x 4 serve at 8 x 4; they are refused by another theory."""
+    small = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0'))
+    directory = RunDirectory.create(tmp_path / "small", "", small.digest)
+    run_gauge(small, settings(method="flow"), directory, silent)
+    large = load_system(write(tmp_path, [8, 4], 'kind = "u1_wilson"\nbeta = 1.0', "large.toml"))
+    source = FlowSettings(source=str(tmp_path / "small"))
+    result = run_gauge(large, settings(method="flow", flow=source), None, silent)
+    assert result.estimates[0].ess_fraction > 0.9
+    assert abs(result.value - exact_gauge(1, 1.0, 32).log_z) < 5.0 * result.stderr
+    other = load_system(
+        write(tmp_path, [4, 4], 'kind = "schwinger"\nbeta = 1.0\nkappa = 0.2', "s.toml")
+    )
+    with pytest.raises(InputError, match="flow"):
+        load_gauge_flow(tmp_path / "small", other)
+
+
+def test_loop_splitting_base(tmp_path):
+    system = load_system(write(tmp_path, [8, 8], 'kind = "u1_wilson"\nbeta = 6.0'))
+    result = run_gauge(system, settings(flow=FlowSettings(start="loops")), None, silent)
+    assert "loop splitting" in result.base
+    assert result.grade == "A"
+    assert result.acceptance > 0.99
+    found = {row.name: row for row in result.observables}
+    assert found["tau_int(Q), flow"].value < 0.6
+    assert "tau_int(Q), HMC (at least)" in found
+
+
+def test_wrong_flow_is_noticed(tmp_path):
+    """A mutant whose log-determinant lacks a part fails against integration and exact ln Z."""
+    system = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0'))
+    theory = theory_of(system, settings())
+    samples = theory.path(lambda *_: None)
+    fitted = theory.fit(samples, lambda *_: None)
+
+    class Mutant(PlaquetteTransport):
+        def forward(self, x):
+            y, log_det = super().forward(x)
+            return y, 0.8 * log_det
+
+    broken = Mutant(fitted.tensors["coefficients"], n_steps=8)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        x, log_q = Flow(theory.base, broken).sample_and_log_prob(2000, generator)
+        work = theory.u(x) + log_q
+    log_z = float(torch.logsumexp(-work, 0)) - np.log(2000)
+    assert abs(log_z - theory.exact["log_z"]) > 0.3
+
+
+class Broken(U1Wilson):
+    """NaN wherever a plaquette is nearly pi."""
+
+    def forward(self, x):
+        worst = plaquette_angles(x).cos().flatten(1).min(1).values
+        return torch.where(worst < -0.9, torch.nan, super().forward(x))
+
+
+def test_nan_is_refused(tmp_path):
+    path = write(tmp_path, [4, 4], 'kind = "broken"\nbeta = 1.0')
+    system = load_system(path, energies={"broken": Broken})
+    with pytest.raises(EnergyError, match="NaN"):
+        run_gauge(system, settings(), None, silent)
+
+
+def test_su2(tmp_path):
+    text = 'kind = "su_wilson"\nn_colours = 2\nbeta = 1.0'
+    system = load_system(write(tmp_path, [4, 4], text))
+    plan = TrainingSettings(steps=12, batch=64, learning_rate=0.03)
+    result = run_gauge(system, settings(training=plan), None, silent)
+    assert abs(result.value - exact_gauge(2, 1.0, 16).log_z) < 5.0 * result.stderr
+    assert result.estimates[0].ess_fraction > 0.3  # Haar proposals: 0.03
+    assert result.estimates[0].n_eff > 500
+
+
+def test_schwinger(tmp_path):
+    text = 'kind = "schwinger"\nbeta = 1.0\nkappa = 0.276'
+    system = load_system(write(tmp_path, [4, 4], text))
+    plan = TrainingSettings(steps=3, batch=32)
+    result = run_gauge(system, settings(training=plan), None, silent)
+    found = {row.name: row for row in result.observables}
+    assert -1.0 < found["<sign det D>"].value < 1.0
+    assert result.grade in "ABC"
+
+
+@pytest.mark.parametrize(
+    ("shape", "potential", "message"),
+    [
+        ([2, 8], 'kind = "u1_wilson"\nbeta = 1.0', "field.shape: expected extents of at least 3"),
+        ([8, 8], 'kind = "u1_wilson"\nbeta = -1.0', "potential.beta"),
+        ([8, 8], 'kind = "u1_wilson"', "potential.beta"),
+        ([8, 8], 'kind = "su_wilson"\nn_colours = 4\nbeta = 1.0', "potential.n_colours"),
+        ([8, 8], 'kind = "schwinger"\nbeta = 1.0\nkappa = 0.7', "potential.kappa"),
+        ([8, 8], 'kind = "phi4"\nmass_squared = 1.0\ncoupling = 1.0', "potential.kind"),
+    ],
+)
+def test_files_that_are_refused(tmp_path, shape, potential, message):
+    with pytest.raises(InputError, match=message):
+        load_system(write(tmp_path, shape, potential))
+
+
+def free_energy_from_loops():
+    from_loops = Settings(flow=FlowSettings(start="loops"))
+    run_any(load_system("lattice/phi4_4"), from_loops, None, silent)
+
+
+def test_settings_that_are_refused(tmp_path):
+    six = load_system(write(tmp_path, [6, 6], 'kind = "u1_wilson"\nbeta = 1.0'))
+    with pytest.raises(InputError, match="powers of two"):
+        run_gauge(six, settings(flow=FlowSettings(start="loops")), None, silent)
+    with pytest.raises(InputError, match="start"):
+        free_energy_from_loops()
+    with pytest.raises(InputError, match="method"):
+        run_gauge(six, settings(method="ti"), None, silent)
