@@ -20,7 +20,7 @@ from helmflow.training.black_box import BlackBoxPlan, fit_without_gradient
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.stochastic import train
 
-STEPS = 60 if "SMOKE" in os.environ else 1000
+STEPS = 20 if "SMOKE" in os.environ else 1000
 SYSTEM = hf.load_system("toy/sines_10")
 LN_Z = SYSTEM.references[0].value
 

@@ -7,7 +7,7 @@ import torch
 from fitted_flows import fitted
 from helmflow.bijectors.transport import Transport
 from helmflow.errors import InputError
-from helmflow.recipes.flow.certificate import divergence_error, log_det_error
+from helmflow.recipes.flow.certificate import divergence_error, log_det_error, probed_divergence
 from helmflow.streams import stream
 
 NAMES = ["lattice/phi4_4", "ice/mw_cubic_8", "lennard_jones/fcc_32"]
@@ -74,7 +74,7 @@ def test_zero_coefficients_are_the_identity():
 
 def test_a_wrong_divergence_is_seen_by_random_probes(monkeypatch):
     _, base, _, flow = fitted("lennard_jones/fcc_32")
-    assert divergence_error(flow, base, stream(7, "probes")) < 4.0
+    assert probed_divergence(flow, base, stream(7, "probes")) < 4.0
     honest = Transport.velocity
 
     def wrong(self, x, t):
@@ -82,7 +82,7 @@ def test_a_wrong_divergence_is_seen_by_random_probes(monkeypatch):
         return velocity, 1.3 * divergence
 
     monkeypatch.setattr(Transport, "velocity", wrong)
-    assert divergence_error(flow, base, stream(7, "probes")) > 6.0
+    assert probed_divergence(flow, base, stream(7, "probes")) > 6.0
 
 
 def test_bad_input():

@@ -1,5 +1,7 @@
 """The field of linear response against automatic differentiation of its definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,8 @@ from torch.autograd.functional import hessian, jacobian
 
 from fitted_flows import problem_and_base
 from helmflow.fields.base import Point
-from helmflow.fields.pairs import PairField, RadialGrid
-from helmflow.fields.response import ResponseField
+from helmflow.fields.pairs import PairField, RadialGrid, joined
+from helmflow.fields.response import ResponseField, cells_of_bonds
 from helmflow.manifolds.cells import CellGrid
 from helmflow.streams import stream
 
@@ -21,7 +23,8 @@ def field_of(name, *, mirrored=True, n_shells=1, one_cell=False):
         pairs.append(PairField(shell, base.covariance, grid, mirrored=mirrored))
     weights = [np.random.default_rng(k).normal(size=field.size) for k, field in enumerate(pairs)]
     n_sites = len(problem.system.reference_positions)
-    cells = CellGrid((1,), np.arange(n_sites)[None], 3) if one_cell else base.cells
+    sites = CellGrid((1,), np.arange(n_sites)[None], 3) if one_cell else base.cells
+    cells = cells_of_bonds(joined([field.shell for field in pairs]), sites)
 
     def respond(force):
         return base.colour(base.pull(force))
@@ -96,3 +99,13 @@ def test_contraction_is_the_stein_function(generator):
     found = (gradient * direction).sum(1) - trace
     expected = weight[0] * field.stein(Point(u, u, direction, u[:, 0]))[0]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sites_written_with_few_digits_have_the_same_cells():
+    _, base = field_of("lennard_jones/fcc_108")
+    problem, _ = problem_and_base("lennard_jones/fcc_108")
+    shell = problem._shells[0]
+    noise = np.random.default_rng(0).normal(size=shell.bond.shape)
+    for size in (1e-7, 1e-5):
+        noisy = replace(shell, bond=shell.bond + size * noise)
+        assert cells_of_bonds(noisy, base.cells).n_cells == base.cells.n_cells == 27

@@ -8,7 +8,8 @@ import mdtraj
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from assertions import assert_consistent
@@ -22,13 +23,21 @@ from helmflow.errors import ConvergenceError, InputError
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
+from helmflow.fields.response import ResponseField
 from helmflow.recipes import run
 from helmflow.recipes.flow import prepare as recipe
-from helmflow.recipes.flow.certificate import partner_spread
+from helmflow.recipes.flow.certificate import divergence_error, partner_spread
 from helmflow.recipes.flow.prepare import PreparedFlow
 from helmflow.recipes.flow.sampler import draws
 from helmflow.recipes.flow.samples import sample_flow
-from helmflow.recipes.flow.transport import load_flow, save_flow
+from helmflow.recipes.flow.transport import (
+    fit_coefficients,
+    load_flow,
+    sample_path,
+    save_flow,
+)
+from helmflow.recipes.path.base import build_base
+from helmflow.recipes.path.crystal import Crystal
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings
 from helmflow.streams import stream
@@ -195,6 +204,69 @@ def test_a_planted_wrong_log_determinant_is_caught(monkeypatch):
     assert result.grade == "F"
     failed = {check.name for check in result.checks if not check.passed}
     assert {"log-determinant", "flow against integration"} <= failed
+
+
+def test_a_planted_wrong_trace_of_a_field_is_caught(monkeypatch):
+    """Control variates share the trace with the flow: integration and flow agree on the error."""
+    honest = ResponseField._value
+
+    def wrong(self, u):
+        gradient, trace = honest(self, u)
+        return gradient, 1.03 * trace
+
+    monkeypatch.setattr(ResponseField, "_value", wrong)
+    result = flow_run("lennard_jones/fcc_32")
+    assert result.grade == "F"
+    assert not checks_of(result)["log-determinant"].passed
+    problem, base = problem_and_base("lennard_jones/fcc_32")
+    path = sample_path(problem, base, QUICK, lambda done, total: None)
+    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    assert divergence_error(flow, base, stream(0, "points")) > 0.1
+    monkeypatch.undo()
+    assert divergence_error(flow, base, stream(0, "points")) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("first_order", lambda x: x[:-1]),
+        ("first_order", lambda x: x[:, None]),
+        ("first_order", lambda x: x * math.nan),
+        ("grids", lambda x: x[:1]),
+        ("coefficients", lambda x: x[:, :-1]),
+        ("n_steps", None),
+        ("grids", None),
+    ],
+)
+def test_a_flow_file_with_wrong_tensors_is_refused(name, change, tmp_path):
+    problem, base, _, transport = fitted("lennard_jones/fcc_32")
+    file = tmp_path / "flow.safetensors"
+    save_flow(file, problem, transport)
+    tensors = load_file(file)
+    changed = tensors.pop(name)
+    if change is not None:
+        tensors[name] = change(changed).contiguous()
+    with safe_open(file, "pt") as old:
+        header = old.metadata()
+    save_file(tensors, file, header)
+    with pytest.raises(InputError, match="flow: expected a whole transport flow"):
+        load_flow(file, problem, base)
+
+
+def test_names_of_the_atoms_do_not_change_a_flow(tmp_path):
+    """Bonds of one length belong together whatever the species: no pair is left out."""
+    species = ["Ar" if k % 4 in (0, 1) else "Kr" for k in range(32)]
+    problem = Crystal(fcc_crystal(tmp_path, species=species))
+    assert [shell.name for shell in problem._shells if shell.rank == 0] == [
+        "Ar-Ar",
+        "Ar-Kr",
+        "Kr-Kr",
+    ]
+    base, _ = build_base(problem, QUICK)
+    path = sample_path(problem, base, QUICK, lambda done, total: None)
+    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    u, log_q = draws(Flow(base, flow), 512, stream(3, "draws"))
+    assert kish_ess(-(problem.target(u)[0] + log_q)) > 0.7 * 512
 
 
 class Narrow(Bijector):

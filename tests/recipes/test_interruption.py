@@ -122,6 +122,16 @@ def test_other_methods_resume_as_well(method, tmp_path):
         assert_same_outcome(whole, resumed)
 
 
+@pytest.mark.slow
+def test_a_flow_of_a_crystal_resumes_to_the_same_cross_check(tmp_path):
+    whole, n_events = whole_run("lennard_jones/fcc_32", tmp_path / "whole", "flow")
+    resumed, deaths = interrupted_run(
+        "lennard_jones/fcc_32", tmp_path / "resumed", [n_events - 4], "flow"
+    )
+    assert deaths == 1
+    assert_same_outcome(whole, resumed)
+
+
 def test_a_resumed_run_repeats_no_line_of_its_metrics(tmp_path):
     _, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
     resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / "resumed", [n_events // 2])
@@ -190,6 +200,7 @@ def kill_and_resume(name, tmp_path, rng, kills):
     assert not list((folders[1] / "run").glob("**/*.tmp"))
 
 
+@pytest.mark.slow
 def test_three_kills(tmp_path, rng):
     kill_and_resume("lattice/phi4_4", tmp_path, rng, 3)
 

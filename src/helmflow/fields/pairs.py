@@ -1,6 +1,8 @@
 """Quadratic and radial functions of the bonds of a crystal, shell by shell."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,21 +17,26 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Shell:
-    """Bonds of about one length between one pair of species."""
+    """Bonds of about one length between one pair of species.
+
+    ``rank``: 0 for the nearest distance of the crystal, 1 for the next; ``name``: such as "Ar-Kr".
+    """
 
     first: Array  # (P,) int32
     second: Array  # (P,) int32
     bond: Array  # (P, 3) reference vectors
     radius: float
+    name: str
+    rank: int = 0
 
 
 def bond_shells(
     positions: Array, cell: Array, species: tuple[str, ...], n_shells: int
 ) -> list[Shell]:
-    """The ``n_shells`` shortest groups of bonds, every bond once, periodic images included.
+    """Bonds of the ``n_shells`` shortest distances, every bond once, periodic images included.
 
     Bonds belong together when their lengths differ by less than 2 % and their species agree. The
-    bond of a site with its own image never changes and is left out.
+    bond of a site with its own image never changes and is left out. Sorted by rank, then name.
     """
     import vesin
 
@@ -54,9 +61,28 @@ def bond_shells(
                     j[order].astype(np.int32),
                     np.ascontiguousarray(bond[order]),
                     float(r[order].mean()),
+                    "-".join(kind),
                 )
             )
-    return sorted(shells, key=lambda shell: shell.radius)[:n_shells]
+    shells.sort(key=lambda shell: shell.radius)
+    rank, ranked = 0, shells[:1]
+    for before, shell in pairwise(shells):
+        rank += shell.radius > 1.02 * before.radius
+        ranked.append(replace(shell, rank=rank))
+    return sorted(
+        (shell for shell in ranked if shell.rank < n_shells),
+        key=lambda shell: (shell.rank, shell.name),
+    )
+
+
+def joined(shells: Sequence[Shell]) -> Shell:
+    """The bonds of several shells as one."""
+    first, second, bond = (
+        np.concatenate([getattr(shell, part) for shell in shells])
+        for part in ("first", "second", "bond")
+    )
+    radius = float(np.linalg.norm(bond, axis=1).mean())
+    return Shell(first, second, bond, radius, ", ".join(shell.name for shell in shells))
 
 
 class RadialGrid(NamedTuple):

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 from helmflow.fields.base import Point, TransportField
-from helmflow.fields.pairs import PairField
+from helmflow.fields.pairs import PairField, Shell, joined
 from helmflow.manifolds.cells import CellGrid
 from helmflow.shapes import Values
 
 Array = np.ndarray
 CHUNK = 64
 """Configurations at a time: bounds the memory for the curvatures of their bonds."""
+
+DIRECTION = 1e-3
+"""Bonds of one kind have directions that agree to this; sites are only as exact as their file."""
 
 ELEMENTS = (((0, 0),), ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1),), ((1, 2), (2, 1)), ((2, 2),))
 """Which elements of a symmetric 3 x 3 matrix each of its six numbers stands for."""
@@ -25,8 +28,8 @@ class ResponseField(TransportField):
     phi = grad Phi . K^-1 grad Phi / 2,   Phi = sum_k weights_k phi_k of a `PairField`
 
     To first order the work w = u_1 - u_0 is undone by a velocity v = -K^-1 grad Phi. To second
-    order in w the field needs (v . grad) v, which is K^-1 grad phi: bonds far apart act on each
-    other through the strain between them. With H the Hessian of Phi,
+    order in w the field needs, up to a factor, (v . grad) v, which is K^-1 grad phi: bonds far
+    apart act on each other through the strain between them. With H the Hessian of Phi,
 
     grad phi = H a,   tr[K^-1 hess phi] = tr[K^-1 H K^-1 H] + a . grad tr[K^-1 H],
     a = K^-1 grad Phi,
@@ -35,7 +38,7 @@ class ResponseField(TransportField):
 
     pairs: the bonds and their functions. weights: of Phi, one (size,) for each of ``pairs``.
     covariance: (3n, 3n) = K^-1. respond: (batch, 3n) -> (batch, 3n), the product with K^-1.
-    cells: of the sites.
+    cells: of the bonds, from `cells_of_bonds`.
     """
 
     size = 1
@@ -51,13 +54,9 @@ class ResponseField(TransportField):
         self.pairs = tuple(pairs)
         self.weights = tuple(np.ascontiguousarray(w, dtype=np.float64) for w in weights)
         self._respond = respond
-        shells = [field.shell for field in pairs]
-        self._first = np.concatenate([shell.first for shell in shells])
-        self._second = np.concatenate([shell.second for shell in shells])
-        bonds = np.concatenate([shell.bond for shell in shells])
-        self._cells = _cells_of_bonds(self._first, self._second, bonds, cells)
-        rows = _first_rows(self._first, self._second, self._cells, covariance)
-        self._blocks = self._cells.blocks_of(rows)
+        bonds = joined([field.shell for field in pairs])
+        self._first, self._second, self._cells = bonds.first, bonds.second, cells
+        self._blocks = cells.blocks_of(_first_rows(bonds, cells, covariance))
 
     def stein(self, point: Point) -> Tensor:
         """S at every configuration: (1, batch)."""
@@ -90,18 +89,23 @@ class ResponseField(TransportField):
         return torch.from_numpy(gradient), trace
 
 
-def _cells_of_bonds(first: Array, second: Array, bonds: Array, sites: CellGrid) -> CellGrid:
+def cells_of_bonds(shell: Shell, sites: CellGrid) -> CellGrid:
     """The bonds sorted into the cells of the sites, six numbers per bond.
 
     A single cell where the same kinds of bonds do not start in every cell.
     """
     n_cells = sites.n_cells
     # The same direction for all copies of a bond: the first component that is not zero is > 0.
-    rounded = np.round(bonds / np.abs(bonds).max(), 6)
-    leading = rounded[np.arange(len(rounded)), (rounded != 0).argmax(1)]
-    start = np.where(leading > 0, first, second)
-    direction = np.where(leading[:, None] > 0, rounded, -rounded)
-    kind = np.column_stack([sites.place_of_site[start], direction + 0.0])
+    direction = shell.bond / np.abs(shell.bond).max()
+    present = np.abs(direction) > DIRECTION
+    leading = direction[np.arange(len(direction)), present.argmax(1)]
+    forward = leading > 0
+    start = np.where(forward, shell.first, shell.second)
+    end = np.where(forward, shell.second, shell.first)
+    direction = np.where(forward[:, None], direction, -direction)
+    # An offset that no direction of a lattice has keeps rounding off the edges.
+    name = np.floor((direction + 0.31415927 * DIRECTION) / DIRECTION)
+    kind = np.column_stack([sites.place_of_site[start], sites.place_of_site[end], name])
     _, kind = np.unique(kind, axis=0, return_inverse=True)
     order = np.lexsort((kind, sites.cell_of_site[start]))
     n_kinds, left = divmod(len(order), n_cells)
@@ -111,12 +115,12 @@ def _cells_of_bonds(first: Array, second: Array, bonds: Array, sites: CellGrid) 
     return CellGrid(sites.shape, order.reshape(n_cells, n_kinds), len(ELEMENTS))
 
 
-def _first_rows(first: Array, second: Array, cells: CellGrid, covariance: Tensor) -> Tensor:
+def _first_rows(shell: Shell, cells: CellGrid, covariance: Tensor) -> Tensor:
     """Rows (6 m, 6 P) of the form tr[K^-1 H K^-1 H] in the curvatures, for the first cell."""
     n = len(covariance) // 3
     blocks = covariance.reshape(n, 3, n, 3).numpy().transpose(0, 2, 1, 3)
     own = cells.first_cell.numpy()[:: len(ELEMENTS)] // len(ELEMENTS)
-    i, j = first, second
+    i, j = shell.first, shell.second
     near, far = i[own][:, None], j[own][:, None]
     c = blocks[far, j] - blocks[far, i] - blocks[near, j] + blocks[near, i]
     out = np.zeros((len(own), len(ELEMENTS), len(i), len(ELEMENTS)))

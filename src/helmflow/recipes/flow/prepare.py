@@ -81,7 +81,7 @@ def prepare_flow(
     if kind == "continuous":
         raise InputError("flow.kind", "transport, coupling or local for a crystal", kind)
     source = None if settings.flow.source is None else Path(settings.flow.source)
-    if directory is not None and (directory.path / FILE).is_file():
+    if source is not None and directory is not None and (directory.path / FILE).is_file():
         source = directory.path  # resumed: its own copy, whatever has become of the source
     if source is not None and kind == "transport":
         transport = load_flow(source, problem, base)

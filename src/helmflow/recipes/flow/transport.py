@@ -56,7 +56,8 @@ FILE = "flow.safetensors"
 class PathSamples:
     """Samples of every node between base and target, with the Stein functions of a transport.
 
-    ``estimate``: thermodynamic integration with control variates, kT; no flow enters it.
+    ``estimate``: thermodynamic integration with control variates, kT. No flow is integrated for
+    it, but the control variates share their traces with the flow's fields.
     ``fields``: what the flow that the samples are made for is driven by, besides u K u / 2.
     ``target``: configurations (m, n) of the target.
     """
@@ -206,13 +207,31 @@ def load_flow(path: Path, problem: Problem, base: Gaussian) -> Transport:
         tensors, header = load(file, {"flow": KIND, "version": own_version()})
     except InputError as error:
         raise InputError("flow", "a transport flow of this version", error) from error
-    _require_same(json.loads(header["fingerprint"]), problem.fingerprint(), header["system"])
-    fields = list(problem.transport_fields(base, tensors["grids"].tolist()))
-    if "first_order" in tensors:
-        second = problem.second_order_field(base, fields, tensors["first_order"].numpy())
+    try:
+        fingerprint, name = json.loads(header["fingerprint"]), header["system"]
+        grids, n_steps = tensors["grids"], int(tensors["n_steps"])
+        coefficients, first_order = tensors["coefficients"], tensors.get("first_order")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError("flow", "a whole transport flow", f"{file} ({error})") from error
+    _require_same(fingerprint, problem.fingerprint(), name)
+    fields = list(problem.transport_fields(base))
+    _require(grids.shape == (len(problem.grids(fields)), 3), grids, "grids", file)
+    fields = list(problem.transport_fields(base, grids.tolist()))
+    if first_order is not None:
+        shape = (sum(field.size for field in fields),)
+        _require(first_order.shape == shape, first_order, "first_order", file)
+        second = problem.second_order_field(base, fields, first_order.numpy())
         fields += [] if second is None else [second]
-    coefficients, n_steps = tensors["coefficients"].numpy(), int(tensors["n_steps"])
-    return Transport(base, fields, coefficients, n_steps=n_steps)
+    columns = 1 + sum(field.size for field in fields)
+    fits = coefficients.ndim == 2 and coefficients.shape[1] == columns
+    _require(fits, coefficients, "fields that this cell can have", file)
+    return Transport(base, fields, coefficients.numpy(), n_steps=n_steps)
+
+
+def _require(right: bool, tensor: Tensor, what: str, file: Path) -> None:
+    if not right or not tensor.isfinite().all():
+        shape = list(tensor.shape)
+        raise InputError("flow", f"a whole transport flow ({what})", f"{shape} in {file}")
 
 
 def _require_same(fitted: Mapping[str, float], own: Mapping[str, float], name: str) -> None:

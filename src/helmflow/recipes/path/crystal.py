@@ -11,9 +11,9 @@ from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants
 from helmflow.errors import InputError
 from helmflow.fields.base import Field, TransportField
-from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
+from helmflow.fields.pairs import PairField, RadialGrid, bond_shells, joined
 from helmflow.fields.potential import HarmonicField, TargetField
-from helmflow.fields.response import ResponseField
+from helmflow.fields.response import ResponseField, cells_of_bonds
 from helmflow.fields.triplets import TripletField, has_equal_neighbours, nearest_neighbours
 from helmflow.manifolds.symmetry import crystal_symmetry
 from helmflow.recipes.path.problem import Problem
@@ -26,7 +26,7 @@ FORCE_TOLERANCE = 1e-3
 """Largest force at the reference, in kT per nearest-neighbour distance."""
 
 MOST_ELEMENTS = 1200
-"""Numbers per cell above which the curvatures of all bonds are too many to couple."""
+"""Numbers per cell of bonds up to which curvatures are coupled: memory grows as the square."""
 
 
 class Crystal(Problem):
@@ -78,7 +78,8 @@ class Crystal(Problem):
         if self.smooth:
             # Needs continuous forces: a truncated potential would break the Stein identity.
             found.append(self._potential_field(base))
-        for shell, n_radial in zip(self._shells, (8, 5) if self.smooth else (10, 4), strict=False):
+        for shell in self._shells:
+            n_radial = ((8, 5) if self.smooth else (10, 4))[shell.rank]
             grid = RadialGrid.around(shell, base.covariance, n_radial, reach=(3.5, 4.0))
             found.append(PairField(shell, base.covariance, grid, mirrored=self.smooth))
         return found
@@ -94,10 +95,11 @@ class Crystal(Problem):
         n, covariance = len(self._positions), base.covariance
         found: list[TransportField] = [self._potential_field(base)] if self.smooth else []
         fit = iter(RadialGrid(low, high, int(count)) for low, high, count in grids)
-        for shell, n_radial in zip(self._shells, (8, 5) if self.smooth else (10, 6), strict=False):
+        for shell in self._shells:
+            n_radial = ((8, 5) if self.smooth else (10, 6))[shell.rank]
             around = RadialGrid.around(shell, covariance, n_radial, reach=(3.5, 4.0))
             found.append(PairField(shell, covariance, next(fit, around), mirrored=True))
-        nearest = self._shells[0]
+        nearest = joined([shell for shell in self._shells if shell.rank == 0])
         many_body = self.smooth or self.costly
         if many_body and has_equal_neighbours(nearest, n, most=14):
             n_radial, reach = (2, (3.5, 4.0)) if self.smooth else (3, (1.5, 2.0))
@@ -112,17 +114,25 @@ class Crystal(Problem):
         """The response to the forces of the nearest bonds, where these are all there is.
 
         None where forces are smooth: there most of the work is the potential's, not the bonds'.
+        None too for large crystals without translations, where all bonds are too many to couple.
         """
-        if self.smooth or 6 * len(self._shells[0].first) > MOST_ELEMENTS * base.cells.n_cells:
+        if self.smooth:
             return None
-        chosen = next(k for k, field in enumerate(fields) if isinstance(field, PairField))
-        pairs, start = fields[chosen], sum(field.size for field in fields[:chosen])
+        own = np.split(weights, np.cumsum([field.size for field in fields])[:-1])
+        nearest = [
+            (field, part)
+            for field, part in zip(fields, own, strict=True)
+            if isinstance(field, PairField) and field.shell.rank == 0
+        ]
+        pairs, parts = zip(*nearest, strict=True)
+        cells = cells_of_bonds(joined([field.shell for field in pairs]), base.cells)
+        if cells.block_size > MOST_ELEMENTS:
+            return None
 
         def respond(force: Tensor) -> Tensor:
             return base.colour(base.pull(force))
 
-        own = weights[start : start + pairs.size]
-        return ResponseField([pairs], [own], base.covariance, base.cells, respond)
+        return ResponseField(pairs, parts, base.covariance, cells, respond)
 
     def grids(self, fields: Sequence[TransportField]) -> list[list[float]]:
         """Gaussians of every shell."""
@@ -139,8 +149,8 @@ class Crystal(Problem):
             "continuous forces": float(self.smooth),
         }
         for k, shell in enumerate(self._shells):
-            found[f"radius of shell {k + 1}"] = shell.radius
-            found[f"bonds per particle in shell {k + 1}"] = len(shell.first) / n
+            found[f"radius of shell {k + 1}, {shell.name}"] = shell.radius
+            found[f"bonds per particle in shell {k + 1}, {shell.name}"] = len(shell.first) / n
         return found
 
     def _potential_field(self, base: Gaussian) -> TargetField:

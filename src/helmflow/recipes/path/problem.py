@@ -52,7 +52,7 @@ class Problem(ABC):
     def second_order_field(
         self, base: Gaussian, fields: Sequence[TransportField], weights: np.ndarray
     ) -> TransportField | None:
-        """What a flow by ``fields`` with these weights misses to second order, if that is known.
+        """The field that a flow by ``fields`` with these weights lacks to second order, if known.
 
         weights: one for every function of ``fields`` in turn.
         """
