@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import mdtraj
 import numpy as np
@@ -41,6 +42,8 @@ def test_from_files_to_result_and_report(files, tmp_path):
     assert "Overlap of states" in page
     assert "Convergence" in page
     assert "Free-energy difference" in page
+    assert "variance reduction" in page
+    assert "variance reduction" in [row["name"] for row in result["observables"]]
 
 
 def test_nothing_but_json_reaches_stdout(files, tmp_path):
@@ -69,7 +72,7 @@ def test_a_directory_in_use_is_refused(files, tmp_path):
     (tmp_path / "settings.toml").write_text("")
     done = call(files, "--out", str(tmp_path))
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: out: expected a new or empty directory")
+    assert done.stderr.startswith("error: out: expected a new or empty directory, got")
 
 
 def test_exchanged_trajectories_exit_with_1(files, tmp_path):
@@ -84,7 +87,20 @@ def test_rounded_coordinates_are_a_graded_warning(tmp_path):
     done = call(arguments, "--out", str(tmp_path / "run"), "--json")
     result = json.loads(done.stdout)
     assert result["grade"] != "A"
-    assert any("is precise" in c["name"] and not c["passed"] for c in result["checks"])
+    (check,) = [c for c in result["checks"] if "is precise" in c["name"]]
+    assert not check["passed"]
+    assert "traj-a: " in check["explanation"]
+    assert "traj-b: " in check["explanation"]
+
+
+def test_a_trajectory_that_was_cut_off_is_a_graded_warning(files, tmp_path):
+    whole = Path(files["--traj-a"]).read_bytes()
+    (tmp_path / "cut.dcd").write_bytes(whole[: len(whole) // 2 + 7])
+    cut = files | {"--traj-a": str(tmp_path / "cut.dcd")}
+    done = call(cut, "--out", str(tmp_path / "run"), "--json", "--map", "none")
+    (check,) = [c for c in json.loads(done.stdout)["checks"] if c["name"] == "trajectory is whole"]
+    assert not check["passed"]
+    assert 190 < check["value"] < 210
 
 
 def test_several_states(files, tmp_path):
@@ -133,6 +149,12 @@ def varying_box(folder, files):
     return files | {"--traj-a": str(folder / "bad.dcd")}
 
 
+def boxes_of_other_frames(folder, files):
+    x, boxes = pair.samples(20)[0].numpy(), np.broadcast_to(3.0 * np.eye(3), (7, 3, 3))
+    np.savez(folder / "bad.npz", positions=x, boxes=boxes)
+    return files | {"--traj-a": str(folder / "bad.npz")}
+
+
 def file_with(option, content):
     def make(folder, files):
         (folder / "bad.dcd").write_bytes(content)
@@ -142,7 +164,8 @@ def file_with(option, content):
 
 
 MISTAKES = {
-    "without constraints": lambda folder, files: with_system(
+    "traj-a: expected one box per frame": boxes_of_other_frames,
+    "system-a: expected a System without constraints": lambda folder, files: with_system(
         folder, files, lambda system: system.addConstraint(0, 1, 0.3)
     ),
     "system-a: expected 3 particles": lambda folder, files: with_system(
@@ -211,3 +234,9 @@ def test_fitted_transport_around_the_particle_that_changes(tmp_path):
     wrong = call(arguments, "--out", str(tmp_path / "no"), "--map", "transport", "--solute", "64")
     assert wrong.exit_code == 2
     assert "solute: expected indices such as 0,4-7" in wrong.stderr
+
+
+def test_the_summary_says_what_the_map_saves(files, tmp_path):
+    options = ("--platform", "Reference", "--map", "gaussian", "--stride", "4")
+    done = call(files, "--out", str(tmp_path / "run"), *options)
+    assert "\nvariance reduction: " in done.stdout

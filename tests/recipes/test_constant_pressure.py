@@ -148,7 +148,7 @@ def test_a_barostat_left_in_costs_one_grade(files, tmp_path):
         fixed[f"--traj-{side}"] = str(tmp_path / f"{side}.npz")
     done = call(fixed, tmp_path / "run", "--json")
     result = json.loads(done.stdout)
-    (check, _) = [c for c in result["checks"] if "without barostat" in c["name"]]
+    (check,) = [c for c in result["checks"] if "without barostat" in c["name"]]
     assert "MonteCarloBarostat left out" in check["explanation"]
     assert not check["passed"]
     assert result["grade"] != "A"

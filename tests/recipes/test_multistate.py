@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import gaussian_pair as pair
 from assertions import assert_consistent
 from exact import NormalState
 from helmflow.errors import InputError
@@ -59,3 +60,26 @@ def test_states_that_do_not_overlap_are_graded_f():
 def test_mistakes():
     with pytest.raises(InputError, match="samples"):
         multistate([lambda x: x.sum(1)], [torch.zeros(9, 2)])
+
+
+def test_exchanged_samples_are_graded_f():
+    states = ladder(3)
+    generator = torch.Generator().manual_seed(0)
+    x, y, z = (state.sample(500, generator) for state in states)
+    found = multistate([s.reduced_potential for s in states], [z, y, x])
+    assert found.result.grade == "F"
+    assert "bounds in order" in found.result.reason
+
+
+def test_forces_tell_which_samples_are_not_of_their_state():
+    states, samples = pair.states(), pair.samples(1000)
+    middle = pair.samples(1000, seed=1)[0]
+    good = multistate([states[0], *states], [middle, *samples])
+    belong = {c.name: c for c in good.result.checks if "at their state" in c.name}
+    assert len(belong) == 3
+    assert all(c.passed for c in belong.values())
+    wrong = multistate([states[0], *states], [middle, *reversed(samples)])
+    belong = [c for c in wrong.result.checks if "at their state" in c.name]
+    assert belong[0].passed
+    assert not belong[2].passed
+    assert wrong.result.grade == "F"

@@ -109,3 +109,17 @@ def test_choices_on_the_command_line():
     b.state.energy.system.setDefaultPeriodicBoxVectors([2.1, 0, 0], [0, 2.1, 0], [0, 0, 2.1])
     with pytest.raises(InputError, match="map: expected scaling for two boxes"):
         choose_map("transport", a, b, 7)
+
+
+def test_slopes_of_a_particle_that_grows_from_nothing():
+    """A depth of zero has no neighbour on the other side."""
+
+    def ghost(epsilon):
+        made = fluid()
+        made.getForces()[0].setParticleParameters(0, 0.0, 0.34, epsilon)
+        return openmm_state(made, 150.0, platform="Reference")
+
+    a, b, x = ghost(0.0), ghost(1.0), positions()
+    up, down = parameter_slopes(a, b), parameter_slopes(b, a)
+    assert torch.isfinite(up(x, 0.0)[0]).all()
+    torch.testing.assert_close(up(x, 1.0)[0], -down(x, 0.0)[0])

@@ -6,6 +6,8 @@ import gaussian_pair as pair
 from helmflow.errors import InputError
 from helmflow.recipes.two_states.shards import load_shards, merge_shards, save_shard, work_shard
 from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.results import Check
+from helmflow.thermo import ThermodynamicState
 from helmflow.training.map_fit import GaussianFit
 
 
@@ -51,6 +53,46 @@ def test_samples_without_an_energy_are_left_out_and_counted():
     merged = merge_shards(made)
     assert merged.works.forward.size == 59
     assert any(check.name == "samples left out" for check in merged.result.checks)
+
+
+def test_checks_survive_the_merger():
+    """Membership of all samples, as a single run would look at them, and the notes."""
+    x, y = pair.samples(300)
+    hot = torch.from_numpy(pair.CENTRES) + 1.3 * (x - torch.from_numpy(pair.CENTRES))
+    note = Check("trajectory is whole", 7.0, 0.0, False, "soft", "cut off")
+    merged = merge_shards(shards(2, (hot, y), notes=[note]))
+    whole = targeted_fep(*pair.states(), hot, y)
+    assert note in merged.result.checks
+    for side in "AB":
+        name = f"samples of {side} are at their state"
+        (there,), (here,) = (
+            [c for c in r.result.checks if c.name == name] for r in (merged, whole)
+        )
+        assert there.value == pytest.approx(here.value)
+        assert there.passed == here.passed == (side == "B")
+
+
+def test_shards_of_other_states_or_seeds_are_refused():
+    one, x = shards(2)[0], pair.samples(120)
+    states = pair.states()
+    hot = ThermodynamicState(states[1].energy, 0.9 * states[1].beta)
+    for other, seed, message in ((hot, 0, "states or samples"), (states[1], 1, "seeds")):
+        strange = work_shard(states[0], other, *x, part=(2, 2), seed=seed)
+        with pytest.raises(InputError, match=f"one calculation, got different {message}"):
+            merge_shards([one, strange])
+
+
+def test_halves_are_those_of_the_samples_that_have_an_energy():
+    """Dropped samples, one with NaN coordinates, do not move what a fitted map may see."""
+    x, y = pair.samples(61)
+    x[3, 0, 0] = torch.nan
+    merged = merge_shards(shards(2, (x, y), map=GaussianFit()))
+    whole = targeted_fep(*pair.states(), x, y, map=GaussianFit())
+    assert whole.mapped.value == pytest.approx(merged.mapped.value, rel=1e-12)
+    np.testing.assert_allclose(
+        np.sort(merged.works.forward), np.sort(whole.works.forward), rtol=1e-12
+    )
+    assert any(check.name == "samples left out" for check in whole.result.checks)
 
 
 def test_mistakes(tmp_path):

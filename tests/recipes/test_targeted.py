@@ -85,7 +85,7 @@ def test_fitted_gaussian_map_is_nearly_exact_and_says_how_much_it_overfits():
     found = run(map=GaussianFit())
     assert found.variance_reduction > 50.0
     assert_consistent(found.result.value, found.result.stderr, EXACT, resolve=0.05)
-    fitted, evaluated, without = (o.value for o in found.result.observables)
+    _, fitted, evaluated, without = (o.value for o in found.result.observables)
     assert fitted < evaluated < 0.1 * without
     assert found.result.grade == "A"
 
@@ -103,7 +103,7 @@ def test_overfitting_shows_in_the_observables_and_not_in_the_estimate():
         narrow.sample(100, generator),
         map=GaussianFit(shrinkage=(0.0,)),
     )
-    fitted, evaluated, _ = (o.value for o in found.result.observables)
+    _, fitted, evaluated, _ = (o.value for o in found.result.observables)
     assert fitted < 0.5 * evaluated
     exact = narrow.free_energy - wide.free_energy
     assert abs(found.mapped.value - exact) < 5.0 * found.mapped.stderr
@@ -213,6 +213,21 @@ def test_one_configuration_that_crashes_does_not_lose_the_rest():
         targeted_fep(WIDE.reduced_potential, broken, x, y)
 
 
+def test_a_batch_of_which_nothing_can_be_evaluated_does_not_lose_the_others():
+    """1025 samples go through a map as 1024 and one, and that one fails."""
+    generator = torch.Generator().manual_seed(2)
+    x, y = WIDE.sample(1025, generator), NARROW.sample(400, generator)
+    last = partial_map()(x[-1:])[0]
+
+    def fragile(z):
+        if (z == last).all(-1).any():
+            raise EnergyError("did not converge")
+        return NARROW.reduced_potential(z)
+
+    found = targeted_fep(WIDE.reduced_potential, fragile, x, y, map=partial_map())
+    assert np.isinf(found.works.forward).nonzero()[0].tolist() == [1024]
+
+
 def test_samples_without_an_energy_of_their_own_are_left_out():
     states, (x, y) = pair.states(), pair.samples(200)
     clash = x.clone()
@@ -251,3 +266,22 @@ def test_infinite_works_do_not_break_the_series_analysis():
     works = Works(np.array([np.inf, 1.0, 2.0, 1.5, 3.0]), np.array([0.5, -1.0, 0.2, 0.1, np.inf]))
     assert all(np.isfinite(g) for g in works.g)
     assert np.isfinite(works.bar().value)
+
+
+def test_sides_that_cannot_both_be_right_are_graded_f():
+    """Samples of B that are shifted a little: overlap is fine, both ends contradict each other."""
+    generator = torch.Generator().manual_seed(3)
+    x, y = WIDE.sample(4000, generator), NARROW.sample(4000, generator)
+    found = targeted_fep(WIDE.reduced_potential, NARROW.reduced_potential, x, WIDE.mean + y * 0.6)
+    check = next(c for c in found.result.checks if c.name == "forward against reverse")
+    assert check.value > 6.0
+    assert check.severity == "hard"
+    assert found.result.grade == "F"
+
+
+def test_variance_reduction_is_in_the_result():
+    found = run(map=partial_map())
+    (gain,) = [o for o in found.result.observables if o.name == "variance reduction"]
+    assert gain.value == found.variance_reduction
+    assert 0.0 < gain.stderr < gain.value
+    assert not run(n=50).result.observables

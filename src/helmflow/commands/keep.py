@@ -30,7 +30,7 @@ def keep(
     digest = hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
     text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     command = shlex.join(["helmflow", *sys.argv[1:]])
-    directory = RunDirectory.create(out, text, digest, system=command)
+    directory = RunDirectory.create(out, text, digest, system=command, resumable=False)
     try:
         result, arrays = compute()
     except (InputError, EnergyError):
@@ -59,4 +59,5 @@ def summary(result: "Result", out: Path) -> str:
         f"{row.method:<{width}}  {format_uncertainty(row.value, row.stderr)} kT"
         for row in result.estimates
     ]
+    rows += [f"{o.name}: {format_uncertainty(o.value, o.stderr)}" for o in result.observables]
     return "\n".join([*rows, result.reason, f"report: {out / 'report.html'}", str(result)])

@@ -88,6 +88,7 @@ def tfep(
 ) -> None:
     """Free-energy difference of two sampled OpenMM states, without and with a map."""
     with mistakes_in_one_line(), _workers(threads) as executor:
+        from helmflow.recipes.two_states.openmm_files import joint_notes
         from helmflow.recipes.two_states.openmm_maps import choose_map
         from helmflow.recipes.two_states.targeted import targeted_fep
 
@@ -118,7 +119,7 @@ def tfep(
         settings = {"map": map_.value, "seed": seed, "temperature": temperature}
         settings |= {} if pressure is None else {"pressure": pressure}
         files = [system_a, system_b, traj_a, traj_b, topology]
-        result = keep(out, files, settings, compute, [*a.notes, *b.notes])
+        result = keep(out, files, settings, compute, joint_notes([a, b]))
         typer.echo(result.to_json() if as_json else summary(result, out))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
@@ -161,6 +162,7 @@ def mbar(
     """Free energies of several sampled OpenMM states, in the order given."""
     with mistakes_in_one_line(), _workers(threads) as executor:
         from helmflow.recipes.two_states.multistate import multistate
+        from helmflow.recipes.two_states.openmm_files import joint_notes
 
         found = _read(
             [(f"system {k}", path) for k, path in enumerate(system)],
@@ -181,8 +183,8 @@ def mbar(
 
         settings = {"seed": seed, "temperature": temperature}
         settings |= {} if pressure is None else {"pressure": pressure}
-        notes = [note for s in found for note in s.notes]
-        result = keep(out, [*system, *traj, topology], settings, compute, notes)
+        files = [*system, *traj, topology]
+        result = keep(out, files, settings, compute, joint_notes(found))
         typer.echo(result.to_json() if as_json else summary(result, out))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
@@ -191,6 +193,7 @@ def _shard(
     a: "Sampled", b: "Sampled", text: str, fit: "Bijector | MapFit | None", seed: int, out: Path
 ) -> Path:
     from helmflow.errors import InputError
+    from helmflow.recipes.two_states.openmm_files import joint_notes
     from helmflow.recipes.two_states.shards import save_shard, work_shard
 
     first, _, last = text.partition("/")
@@ -198,7 +201,8 @@ def _shard(
         raise InputError("shard", "i/n, for example 3/8", text)
     part = (int(first), int(last))
     states, samples = (a.state, b.state), (a.samples, b.samples)
-    return save_shard(out, work_shard(*states, *samples, part=part, map=fit, seed=seed))
+    made = work_shard(*states, *samples, part=part, map=fit, seed=seed, notes=joint_notes([a, b]))
+    return save_shard(out, made)
 
 
 def _read(

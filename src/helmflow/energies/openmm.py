@@ -59,7 +59,7 @@ class OpenMMEnergy(Energy):
         chunk: int = 32,
     ) -> None:
         super().__init__()
-        _refuse_constraints(system)
+        refuse_constraints(system)
         if chunk < 1:
             raise InputError("chunk", "at least 1 configuration", chunk)
         self.system, self.ignored = potential_of(system)
@@ -230,11 +230,12 @@ def reduced_box(box: Array) -> Array:
     return box
 
 
-def _refuse_constraints(system: "openmm.System") -> None:
+def refuse_constraints(system: "openmm.System", field: str = "system") -> None:
+    """Raise ``InputError(field, ...)`` for a System that has constraints."""
     n = system.getNumConstraints()
     if n:
         raise InputError(
-            "system",
+            field,
             "a System without constraints, on which no density in Cartesian coordinates exists "
             "(build it with constraints=None, rigidWater=False; that is another model)",
             f"{n} constraints",

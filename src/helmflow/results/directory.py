@@ -50,15 +50,23 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, settings_text: str, digest: str, *, system: str = ""
+        cls,
+        path: Path,
+        settings_text: str,
+        digest: str,
+        *,
+        system: str = "",
+        resumable: bool = True,
     ) -> "RunDirectory":
         """Start a run in a new or empty directory; ``digest`` identifies the system.
 
-        ``system`` is the name or path that loads it, for the report. Raises
+        ``system`` is the name or path that loads it, for the report. The message offers to
+        resume where the run is ``resumable``. Raises
         ``InputError("out", ...)`` when ``path`` already holds something.
         """
         if path.is_file() or (path.is_dir() and any(map(_belongs_to_a_run, path.iterdir()))):
-            raise InputError("out", "a new or empty directory, or --resume", f"{path}, in use")
+            expected = "a new or empty directory" + (", or --resume" if resumable else "")
+            raise InputError("out", expected, f"{path}, in use")
         identity = {
             "schema": SCHEMA,
             "helmflow": own_version(),

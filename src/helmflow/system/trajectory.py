@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,12 +28,14 @@ class Trajectory:
     """Positions (n, n_particles, 3) and the box (3, 3) they share, in nm; None without a box.
 
     If asked for, one box per frame (n, 3, 3). ``rounded`` says how coarsely the file stored
-    coordinates, None if to single precision.
+    coordinates, None if to single precision. ``n_missing`` frames are announced by the head of
+    the file and are not there: it was cut off.
     """
 
     positions: Array
     box: Array | None
     rounded: str | None
+    n_missing: int = 0
 
 
 def read_topology(path: Path) -> "Topology":
@@ -65,6 +67,10 @@ def read_trajectory(
     if positions.ndim != 3 or positions.shape[1:] != (topology.n_atoms, 3):
         n = positions.shape[1] if positions.ndim > 1 else 0
         raise InputError(field, f"{topology.n_atoms} particles, as in the topology", n)
+    if boxes is not None and np.shape(boxes) not in ((3, 3), (len(positions), 3, 3)):
+        expected = f"one box per frame, ({len(positions)}, 3, 3), or a single one"
+        raise InputError(field, expected, np.shape(boxes))
+    n_missing = max(_announced(path) - len(positions), 0)
     chosen = slice(start, None, stride)
     positions = positions[chosen].astype(np.float64)
     if len(positions) < 4:
@@ -74,7 +80,17 @@ def read_trajectory(
         box = box[chosen]
     if box is not None:
         box = _constant(box, field) if one_box else np.broadcast_to(box, (len(positions), 3, 3))
-    return Trajectory(positions, box, ROUNDED.get(path.suffix.lower()))
+    return Trajectory(positions, box, ROUNDED.get(path.suffix.lower()), n_missing)
+
+
+def _announced(path: Path) -> int:
+    """Frames that the head of a DCD file tells of; 0 for other formats, or if it does not say."""
+    if path.suffix.lower() != ".dcd":
+        return 0
+    with open(path, "rb") as file:
+        head = file.read(12)
+    order: Literal["little", "big"] = "little" if head[:1] == b"T" else "big"  # its size, 84
+    return int.from_bytes(head[8:], order, signed=True)
 
 
 def _arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Array | None]:

@@ -21,38 +21,40 @@ State = ThermodynamicState | ReducedPotential
 class CarefulPotential:
     """A reduced potential that counts, and gives +inf for configurations that cannot be evaluated.
 
-    A configuration on which the energy raises ``EnergyError`` does not take the rest of its batch
-    along; when all of a batch fail the error is passed on.
+    A configuration on which the energy raises ``EnergyError`` does not take the others along: the
+    error is passed on only as long as nothing has been evaluated at all. A configuration with NaN
+    or infinite coordinates has +inf whatever the energy makes of it.
     """
 
     u: ReducedPotential
     n_evaluations: int = 0
     n_failures: int = field(default=0)
+    n_good: int = 0
 
     def __call__(self, x: Configs) -> Values:
         self.n_evaluations += len(x)
         try:
-            return self._checked(self.u(x))
+            return self._checked(x)
         except EnergyError:
-            if len(x) < 2:
-                raise
-        return self._one_by_one(x)
+            return self._one_by_one(x)
 
     def _one_by_one(self, x: Configs) -> Values:
         values, last = torch.full((len(x),), torch.inf, dtype=torch.float64), None
         for k, row in enumerate(x):
             try:
-                values[k] = self._checked(self.u(row[None]))[0]
+                values[k] = self._checked(row[None])[0]
             except EnergyError as error:
                 self.n_failures += 1
                 last = error
-        if last is not None and torch.isinf(values).all():
+        if last is not None and self.n_good == 0:
             raise last
         return values
 
-    @staticmethod
-    def _checked(values: Values) -> Values:
-        return torch.where(values.isnan(), torch.inf, values)
+    def _checked(self, x: Configs) -> Values:
+        values = self.u(x)
+        self.n_good += len(x)
+        lost = values.isnan() | ~_finite_rows(x)
+        return torch.where(lost, torch.inf, values)
 
 
 def reduced_potential(state: State) -> ReducedPotential:
@@ -61,7 +63,11 @@ def reduced_potential(state: State) -> ReducedPotential:
 
 
 def as_samples(field_name: str, samples: ArrayLike | Tensor) -> Configs:
-    """Samples (n, *event) as float64; ``InputError`` for fewer than 4, NaN or the wrong kind."""
+    """Samples (n, *event) as float64; ``InputError`` for fewer than 4 finite or the wrong kind.
+
+    Those with NaN or infinite coordinates stay: they have no finite energy, and are left out and
+    counted for that.
+    """
     try:
         x = torch.as_tensor(np.asarray(samples) if not isinstance(samples, Tensor) else samples)
     except (TypeError, ValueError) as error:
@@ -70,10 +76,14 @@ def as_samples(field_name: str, samples: ArrayLike | Tensor) -> Configs:
         )
     if x.ndim < 2 or len(x) < 4:
         raise InputError(field_name, "at least 4 configurations (n, ...)", tuple(x.shape))
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+    bad = int((~_finite_rows(x)).sum())
+    if len(x) - bad < 4:
         raise InputError(field_name, "finite coordinates", f"{bad} configurations with NaN or inf")
     return x.detach().to(torch.float64)
+
+
+def _finite_rows(x: Configs) -> Tensor:
+    return torch.isfinite(x).flatten(1).all(1)
 
 
 @dataclass(frozen=True)

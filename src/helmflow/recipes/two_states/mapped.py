@@ -51,7 +51,7 @@ def through_fit(
     folds: int,
     generator: Generator,
 ) -> Mapped:
-    """A map fitted to the second half and used on the first, and for two folds vice versa.
+    """A map fitted to the first half and used on the second, and for two folds vice versa.
 
     Halves are contiguous in time, so that correlated neighbours are on the same side. The works
     of both folds obey one fluctuation theorem, hence may be pooled.

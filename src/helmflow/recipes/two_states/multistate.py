@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
@@ -19,12 +20,15 @@ from helmflow.recipes.path.certificate import (
     at_most,
     sigmas,
 )
+from helmflow.recipes.two_states.boxes import barostat_checks, share_a_box
 from helmflow.recipes.two_states.endpoints import (
     CarefulPotential,
+    End,
     State,
     as_samples,
     reduced_potential,
 )
+from helmflow.recipes.two_states.membership import membership_checks
 from helmflow.recipes.two_states.outcome import (
     CONVENTION,
     Costs,
@@ -39,6 +43,7 @@ from helmflow.recipes.two_states.two_sided import (
     Works,
     inefficiency,
 )
+from helmflow.recipes.two_states.two_sided_checks import second_law
 from helmflow.results import Check, Result, grade
 from helmflow.results.exchange import u_nk
 
@@ -96,22 +101,30 @@ def multistate(
 
     ``samples[k]`` (n_k, ...) are from state k, in time order; neighbours in the list should
     overlap. Samples without a finite energy in their own state are left out. Raises
-    ``InputError`` for fewer than two states, or samples of different shapes.
+    ``InputError`` for fewer than two states, samples of different shapes, or several boxes.
     """
     clock = (time.process_time(), time.time())
     if len(states) < 2 or len(states) != len(samples):
         raise InputError("samples", f"one set for each of 2 or more states ({len(states)})", "")
+    if not share_a_box(*states):
+        raise InputError("system", "one box for all states, as there are no maps", "several")
     careful = [CarefulPotential(reduced_potential(state)) for state in states]
     configurations = [as_samples(f"samples {k}", x) for k, x in enumerate(samples)]
-    potentials, lost = [], 0
+    potentials, ends = [], []
     for k, x in enumerate(configurations):
-        table = np.stack([u(x).detach().numpy() for u in careful], axis=1)
-        kept = np.isfinite(table[:, k])
-        lost += int((~kept).sum())
-        potentials.append(table[kept])
+        table = torch.stack([u(x).detach().to(torch.float64) for u in careful], dim=1)
+        kept = torch.isfinite(table[:, k])
+        near = k + 1 if k + 1 < len(states) else k - 1
+        lost = int((~kept).sum())
+        ends.append(End(x[kept], table[kept, k], table[kept, near], lost))
+        potentials.append(table[kept].numpy())
     found = _mbar(potentials)
-    checks = _checks(potentials, found)
-    checks += losses(lost, sum(len(p) for p in potentials))
+    checks = [
+        *_checks(potentials, found),
+        *membership_checks(states, ends),
+        *barostat_checks(*states),
+        *losses(sum(end.n_dropped for end in ends), sum(len(p) for p in potentials)),
+    ]
     costs = Costs(clock, sum(u.n_evaluations for u in careful))
     temperature = temperature_of(*states)
     result = _result(name, found, checks, costs, seed, temperature, potentials)
@@ -147,11 +160,13 @@ def _sum_of_bars(potentials: Sequence[Array]) -> Estimate:
 
 def _checks(potentials: Sequence[Array], found: MultistateEstimate) -> list[Check]:
     ends = found.difference(0, len(potentials) - 1)
-    pairs = [works.bar().diagnostics["overlap"] for works in _neighbours(potentials)]
+    works = _neighbours(potentials)
+    pairs = [w.bar().diagnostics["overlap"] for w in works]
     checks = [
         at_least("effective samples", float(found.n_eff.min()), ENOUGH, "least", hard=10.0),
         at_least("overlap", min(pairs), 0.03, "neighbours, two by two", hard=HOPELESS_OVERLAP),
         at_most("mbar against bar", sigmas(ends, _sum_of_bars(potentials)), 2.0, "errors"),
+        second_law(*works),
     ]
     if min(len(p) for p in potentials) >= ENOUGH_FOR_BLOCKS and min(pairs) > HOPELESS_OVERLAP:
         halves = [_mbar([_part(p, k / 2, (k + 1) / 2) for p in potentials]) for k in (0, 1)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,12 @@ from torch import Tensor
 
 from helmflow.energies.base import Energy
 from helmflow.energies.constant_pressure import ConstantPressure, with_boxes
-from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system, reduced_box
-from helmflow.energies.openmm_context import potential_of
+from helmflow.energies.openmm import (
+    OpenMMEnergy,
+    read_openmm_system,
+    reduced_box,
+    refuse_constraints,
+)
 from helmflow.errors import InputError
 from helmflow.results import Check
 from helmflow.system.trajectory import Trajectory, check_order, read_topology, read_trajectory
@@ -102,13 +106,27 @@ def read_states(
                 system.setDefaultPeriodicBoxVectors(*reduced_box(frames.box))
             else:
                 samples = with_boxes(samples, frames.box)
+        refuse_constraints(system, field)
         state = openmm_state(
             system, temperature, pressure=pressure, platform=platform, executor=executor
         )
-        notes = _notes(traj_field, frames, system, pressure)
+        notes = _notes(traj_field, frames)
         bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
         found.append(Sampled(state, samples, notes, bonds))
     return found
+
+
+def joint_notes(sampled: Sequence[Sampled]) -> list[Check]:
+    """The notes on all trajectories; what is to say of several costs one grade, not several."""
+    joint: dict[str, Check] = {}
+    for note in (note for s in sampled for note in s.notes):
+        first = joint.get(note.name)
+        if first is None:
+            joint[note.name] = note
+            continue
+        text = f"{first.explanation}; {note.explanation}"
+        joint[note.name] = replace(first, value=max(first.value, note.value), explanation=text)
+    return list(joint.values())
 
 
 def _check_temperature(system: "openmm.System", temperature: float, field: str) -> None:
@@ -143,15 +161,14 @@ def _same_order(own: np.ndarray, others: np.ndarray, field: str) -> None:
         raise InputError(field, expected, f"mass {own[k]:.4g} for {others[k]:.4g} at {k}")
 
 
-def _notes(
-    field: str, frames: Trajectory, system: "openmm.System", pressure: float | None
-) -> tuple[Check, ...]:
+def _notes(field: str, frames: Trajectory) -> tuple[Check, ...]:
     notes = []
     if frames.rounded is not None:
-        text = f"its format rounds to {frames.rounded}: energies from it are biased"
-        notes.append(Check(f"{field} is precise", 1.0, 0.0, False, "soft", text))
-    barostats = [name for name in potential_of(system)[1] if "Barostat" in name]
-    if barostats and pressure is None:
-        text = f"{', '.join(barostats)} left out; samples must be of constant volume"
-        notes.append(Check(f"{field} without barostat", 1.0, 0.0, False, "soft", text))
+        text = f"{field}: its format rounds to {frames.rounded}: energies from it are biased"
+        notes.append(Check("trajectory is precise", 1.0, 0.0, False, "soft", text))
+    if frames.n_missing:
+        n, there = frames.n_missing, "frames that the file tells of are not there"
+        notes.append(
+            Check("trajectory is whole", float(n), 0.0, False, "soft", f"{field}: {n} {there}")
+        )
     return tuple(notes)

@@ -11,6 +11,7 @@ from helmflow.energies.constant_pressure import ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.energies.openmm_path import changed_particles
 from helmflow.errors import InputError
+from helmflow.recipes.two_states.boxes import same_box
 from helmflow.recipes.two_states.openmm_files import Sampled
 from helmflow.recipes.two_states.solvent_path import openmm_energy, parameter_slopes
 from helmflow.thermo import ThermodynamicState
@@ -20,8 +21,8 @@ from helmflow.training.periodic_fit import PLAN, PeriodicFit
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.solvent_fit import SolventFit
 
-SAME_BOX = 1e-6
-"""Ratio of volumes, less one, that counts as none."""
+SAME_SHAPE = 1e-5
+"""Difference of box vectors, relative to the longest, after scaling to one volume."""
 
 AROUND_A_SOLUTE = ("transport", "periodic", "refined")
 Bonds = Sequence[tuple[int, int]]
@@ -32,25 +33,24 @@ def choose_map(
 ) -> Bijector | MapFit | None:
     """The map that a user named, or for "auto" the one that suits the systems.
 
-    "auto": between boxes of different volumes molecules are moved apart (scaling); one molecule
+    "auto": between boxes of different size molecules are moved apart (scaling); one molecule
     without a box gets a Gaussian map of its internal coordinates; otherwise, and at constant
     pressure, none. ``solute`` is for maps of a solvent, see `solute_of`. Raises ``InputError``
-    for a map that does not suit.
+    for a map that does not suit, and for boxes of two shapes unless the choice is "none".
     """
     if isinstance(a.state.energy, ConstantPressure):
         if choice in ("auto", "none"):
             return None
         raise InputError("map", "none at constant pressure", f"'{choice}'")
-    ratio = _volume_ratio(a, b)
     energy, n = openmm_energy(a.state), a.samples.shape[1]
     if choice == "auto":
-        choice = "scaling" if abs(ratio - 1.0) > SAME_BOX else _for_one_box(a)
+        choice = _for_one_box(a) if _one_box(a, b) else "scaling"
     if choice == "none":
         return None
     if choice == "gaussian":
         return GaussianFit()
     if choice == "scaling":
-        return VolumeScaling(ratio ** (1.0 / 3.0), n, molecules(energy, a.bonds))
+        return VolumeScaling(_scale(a, b), n, molecules(energy, a.bonds))
     if choice in AROUND_A_SOLUTE:
         return _around_a_solute(choice, a, b, steps, solute)
     if energy.is_periodic:
@@ -126,7 +126,7 @@ def molecules(energy: OpenMMEnergy, bonds: Bonds) -> list[list[int]]:
 
 
 def _around_a_solute(choice: str, a: Sampled, b: Sampled, steps: int, solute: str) -> MapFit:
-    if abs(_volume_ratio(a, b) - 1.0) > SAME_BOX:
+    if not _one_box(a, b):
         raise InputError("map", "scaling for two boxes", f"'{choice}'")
     around = surroundings(a.state, b.state, a.bonds, solute)
     plan = TrainingPlan(
@@ -147,8 +147,17 @@ def _for_one_box(a: Sampled) -> str:
     return "molecule" if whole and n > 3 and not energy.is_periodic else "none"
 
 
-def _volume_ratio(a: Sampled, b: Sampled) -> float:
+def _one_box(a: Sampled, b: Sampled) -> bool:
     first, last = openmm_energy(a.state), openmm_energy(b.state)
-    if not (first.is_periodic and last.is_periodic):
+    return not (first.is_periodic and last.is_periodic) or same_box(first.box, last.box)
+
+
+def _scale(a: Sampled, b: Sampled) -> float:
+    """That of all lengths from one box to the other; they must have one shape."""
+    if _one_box(a, b):
         return 1.0
-    return float(last.box.diagonal().prod() / first.box.diagonal().prod())
+    first, last = openmm_energy(a.state).box, openmm_energy(b.state).box
+    scale = float((last.diagonal().prod() / first.diagonal().prod()) ** (1.0 / 3.0))
+    if not same_box(scale * first, last, SAME_SHAPE):
+        raise InputError("map", "boxes of one shape", f"{first.tolist()} and {last.tolist()} nm")
+    return scale

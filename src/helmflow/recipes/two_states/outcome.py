@@ -11,6 +11,7 @@ from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.estimators.diagnostics import work_bounds
 from helmflow.estimators.estimate import Estimate
 from helmflow.recipes.path.certificate import at_most
+from helmflow.recipes.two_states.boxes import no_shared_box
 from helmflow.recipes.two_states.endpoints import State
 from helmflow.recipes.two_states.mapped import Mapped
 from helmflow.recipes.two_states.two_sided import Works
@@ -47,6 +48,7 @@ class Question:
     n_particles: int | None
     temperature: float | None  # kelvin
     seed: int
+    one_box: bool = True  # without it works need a map
 
 
 def temperature_of(*states: State) -> float | None:
@@ -81,9 +83,14 @@ def outcome(
             "mapped": mapped.works.bar(f"bar, {mapped.name} map"),
             "same": mapped.same.bar("bar, same samples"),
         }
-        if estimates["mapped"].stderr < headline.stderr:
+        if not question.one_box or estimates["mapped"].stderr < headline.stderr:
             headline, works = estimates["mapped"], mapped.works
     checks = [*two_sided_checks(works, headline), *more_checks]
+    if not question.one_box and works is plain_works:
+        checks.append(no_shared_box())
+    rows = _ordered(headline, estimates, plain_works, mapped)
+    if not question.one_box and mapped is not None:
+        rows = [headline, *mapped.works.sides(f", {mapped.name} map")]  # the others mean nothing
     letter, reason = grade(checks, one_sided=False)
     lower, upper = work_bounds(works.forward, works.reverse, g=works.g)
     result = Result(
@@ -99,10 +106,10 @@ def outcome(
         grade=letter,
         reason=reason,
         checks=tuple(checks),
-        estimates=tuple(row(e) for e in _ordered(headline, estimates, plain_works, mapped)),
+        estimates=tuple(row(e) for e in rows),
         bounds=Bounds(lower.value, upper.value, lower.stderr, upper.stderr),
         other_units=tuple(other_units(headline, question.temperature)),
-        observables=tuple(_overfitting(mapped)),
+        observables=(*_gain(estimates, mapped, question.one_box), *_overfitting(mapped)),
         cost=costs.total(),
         seed=question.seed,
     )
@@ -149,6 +156,26 @@ def losses(n_lost: int, n_kept: int) -> list[Check]:
         return []
     part = n_lost / (n_lost + n_kept)
     return [at_most("samples left out", part, 1e-3, "no finite energy of their own", hard=0.05)]
+
+
+def _gain(
+    estimates: Mapping[str, Estimate], mapped: Mapped | None, one_box: bool
+) -> list[Observable]:
+    """Variance without the map over that with it, on the same samples; error from quarters."""
+    if mapped is None or not one_box:
+        return []
+    gain = variance_ratio(estimates["same"], estimates["mapped"])
+    quarters = [
+        variance_ratio(plain, through)
+        for plain, through in zip(mapped.same.blocks(), mapped.works.blocks(), strict=False)
+    ]
+    stderr = np.std(quarters, ddof=1) / len(quarters) ** 0.5 if len(quarters) > 1 else np.nan
+    return [Observable("variance reduction", gain, float(stderr))]
+
+
+def variance_ratio(plain: Estimate, mapped: Estimate) -> float:
+    """By how much a map lowers the variance of an estimate, which is the samples it saves."""
+    return (plain.stderr / max(mapped.stderr, 1e-300)) ** 2
 
 
 def _overfitting(mapped: Mapped | None) -> list[Observable]:

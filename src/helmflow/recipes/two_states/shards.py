@@ -1,10 +1,13 @@
 """Work values in pieces: computed anywhere, in any order, merged later."""
 
+import hashlib
 import io
+import json
 import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,8 +17,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, Identity, Inverse
+from helmflow.energies.constant_pressure import ConstantPressure
+from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.errors import InputError
 from helmflow.generalised_work import work
+from helmflow.recipes.two_states.boxes import barostat_checks, check_joined, share_a_box
 from helmflow.recipes.two_states.endpoints import (
     CarefulPotential,
     State,
@@ -23,6 +29,7 @@ from helmflow.recipes.two_states.endpoints import (
     reduced_potential,
 )
 from helmflow.recipes.two_states.mapped import Mapped, fit_other_half, name_of
+from helmflow.recipes.two_states.membership import field_series, looked_at, membership_check
 from helmflow.recipes.two_states.outcome import (
     Costs,
     Question,
@@ -32,7 +39,9 @@ from helmflow.recipes.two_states.outcome import (
 )
 from helmflow.recipes.two_states.targeted import TargetedResult, assemble
 from helmflow.recipes.two_states.two_sided import Works, usable
+from helmflow.results import Check
 from helmflow.streams import stream
+from helmflow.thermo import ThermodynamicState
 from helmflow.training.atomic import write_atomically
 from helmflow.training.map_fit import MapFit
 
@@ -41,6 +50,14 @@ Shard = Mapping[str, Array]
 """Arrays of one piece: works by direction, plain and mapped, and which samples they are of."""
 
 NAME = re.compile(r"shard-(\d+)-of-(\d+)\.npz")
+SAME = {
+    "sizes": "numbers of samples",
+    "map": "maps",
+    "seed": "seeds",
+    "digest": "states or samples",
+}
+"""What all shards of one calculation agree in."""
+
 DAMAGED = (OSError, ValueError, EOFError, KeyError, BadZipFile)
 
 
@@ -53,13 +70,14 @@ def work_shard(
     part: tuple[int, int],
     map: Bijector | MapFit | None = None,  # noqa: A002 - the literature's word
     seed: int = 0,
+    notes: Sequence[Check] = (),
 ) -> Shard:
     """Works in kT of every n-th sample of both sides, ``part = (i, n)`` with 1 <= i <= n.
 
     All shards of one calculation take the same arguments but ``part``; a `MapFit` is fitted again
     in each, to the same samples with the same seed, always to the half of the series that a
-    sample is not in. A sample without a finite energy in its own state has works NaN. Raises
-    ``InputError`` as `targeted_fep`.
+    sample is not in. A sample without a finite energy in its own state has works NaN. ``notes``
+    are checks that the merged result shall have too. Raises ``InputError`` as `targeted_fep`.
     """
     i, n = part
     if not 1 <= i <= n:
@@ -69,23 +87,46 @@ def work_shard(
     if x[0].shape[1:] != x[1].shape[1:]:
         raise InputError("samples_b", f"events {tuple(x[0].shape[1:])}", tuple(x[1].shape[1:]))
     u = [CarefulPotential(reduced_potential(state)) for state in (state_a, state_b)]
-    temperature = temperature_of(state_a, state_b)
-    shard = {
-        "part": np.array([i, n]),
-        "sizes": np.array([len(side) for side in x]),
-        "map": np.array("none" if map is None else name_of(map)),
-        "n_particles": np.array(particles_of(state_a, x[0]) or 0),
-        "temperature": np.array(math.nan if temperature is None else temperature),
-    }
-    halves = _maps(map, x, u, seed)
-    for side, sign in ((0, "F"), (1, "R")):
+    shard = {"part": np.array([i, n]), **_heading((state_a, state_b), x, map, seed, notes)}
+    halves, middles = _maps(map, x, u, seed)
+    if not shard["one_box"]:
+        able = torch.isfinite(x[0]).flatten(1).all(1)
+        check_joined([half for half in halves if half], x[0][able], state_a, state_b)
+    for side, (sign, state) in enumerate(zip("FR", (state_a, state_b), strict=True)):
         chosen = np.arange(len(x[side]))[i - 1 :: n]
         shard[f"index_{sign}"] = chosen
-        shard[f"plain_w_{sign}"] = _works(x[side], chosen, u, side, [None, None])
+        late = chosen >= middles[side]
+        shard[f"plain_w_{sign}"] = _works(x[side], chosen, late, u, side, [None, None])
         if map is not None:
-            shard[f"w_{sign}"] = _works(x[side], chosen, u, side, halves)
+            shard[f"w_{sign}"] = _works(x[side], chosen, late, u, side, halves)
+        seen = np.intersect1d(looked_at(state, len(x[side])), chosen)
+        series = field_series(state, x[side], seen)
+        if series is not None:
+            shard[f"fields_{sign}"] = series
     shard["cost"] = np.array([time.process_time() - clock, sum(p.n_evaluations for p in u)])
     return shard
+
+
+def _heading(
+    states: tuple[State, State],
+    x: Sequence[Tensor],
+    bijector: Bijector | MapFit | None,
+    seed: int,
+    notes: Sequence[Check],
+) -> dict[str, Array]:
+    """What all shards of one calculation have in common."""
+    temperature = temperature_of(*states)
+    said = [*notes, *barostat_checks(*states)]
+    return {
+        "sizes": np.array([len(side) for side in x]),
+        "map": np.array("none" if bijector is None else name_of(bijector)),
+        "n_particles": np.array(particles_of(states[0], x[0]) or 0),
+        "temperature": np.array(math.nan if temperature is None else temperature),
+        "seed": np.array(seed),
+        "digest": np.array(_digest(states, x)),
+        "notes": np.array(json.dumps([asdict(note) for note in said])),
+        "one_box": np.array(share_a_box(*states)),
+    }
 
 
 def save_shard(folder: Path, shard: Shard) -> Path:
@@ -109,6 +150,8 @@ def load_shards(folder: Path) -> list[Shard]:
                 found.append({name: archive[name] for name in archive.files})
         except DAMAGED as error:
             raise InputError("shards", "readable shard files", f"{path} ({error})") from error
+    if any("digest" not in shard for shard in found):
+        raise InputError("shards", "shards of this version", f"older ones in {folder}")
     if not found:
         raise InputError("shards", "files shard-0001-of-....npz", f"none in {folder}")
     return found
@@ -124,10 +167,10 @@ def merge_shards(
     """
     clock = (time.process_time(), time.time())
     n = int(shards[0]["part"][1])
-    if any(not np.array_equal(s[k], shards[0][k]) for s in shards for k in ("sizes", "map")) or (
-        any(int(s["part"][1]) != n for s in shards)
-    ):
-        raise InputError("shards", "shards of one calculation", "different samples or maps")
+    other = [SAME[k] for k in SAME if any(not np.array_equal(s[k], shards[0][k]) for s in shards)]
+    if other or any(int(s["part"][1]) != n for s in shards):
+        found = f"different {' and '.join(other) or 'numbers of them'}"
+        raise InputError("shards", "shards of one calculation", found)
     missing = sorted(set(range(1, n + 1)) - {int(s["part"][0]) for s in shards})
     if missing:
         listed = ", ".join(str(k) for k in missing[:8]) + (" ..." if len(missing) > 8 else "")
@@ -146,9 +189,10 @@ def merge_shards(
         int(shards[0]["n_particles"]) or None,
         None if math.isnan(temperature) else temperature,
         seed,
+        bool(shards[0]["one_box"]),
     )
     costs = Costs(clock, int(sum(s["cost"][1] for s in shards)))
-    more = losses(n_lost, plain.forward.size + plain.reverse.size)
+    more = [*_stored_checks(shards), *losses(n_lost, plain.forward.size + plain.reverse.size)]
     return assemble(question, plain, mapped, more, costs)
 
 
@@ -163,37 +207,78 @@ def _column(shards: Sequence[Shard], key: str) -> Array | None:
     return whole
 
 
+def _stored_checks(shards: Sequence[Shard]) -> list[Check]:
+    """The notes, and whether the samples are at their state."""
+    notes = [Check(**note) for note in json.loads(str(shards[0]["notes"]))]
+    order = sorted(range(len(shards)), key=lambda k: int(shards[k]["part"][0]))
+    for name, sign in zip("AB", "FR", strict=True):
+        series = [shards[k][f"fields_{sign}"] for k in order if f"fields_{sign}" in shards[k]]
+        if series:
+            notes.append(membership_check(name, np.concatenate(series)))
+    return notes
+
+
+def _digest(states: Sequence[State], x: Sequence[Tensor]) -> str:
+    """Of the samples and, as far as they are OpenMM's, of the states."""
+    found = hashlib.sha256()
+    for state, side in zip(states, x, strict=True):
+        found.update(np.ascontiguousarray(side.numpy()).tobytes())
+        found.update(_description(state).encode())
+    return found.hexdigest()
+
+
+def _description(state: State) -> str:
+    energy = getattr(state, "energy", None)
+    pressure = energy.pressure if isinstance(energy, ConstantPressure) else None
+    energy = energy.openmm if isinstance(energy, ConstantPressure) else energy
+    if not isinstance(state, ThermodynamicState) or not isinstance(energy, OpenMMEnergy):
+        return ""
+    from openmm import XmlSerializer
+
+    text = re.sub(r' openmmVersion="[^"]*"', "", XmlSerializer.serialize(energy.system))
+    return f"{text} {state.beta!r} {pressure!r}"
+
+
 def _maps(
     given: Bijector | MapFit | None, x: list[Tensor], u: list[CarefulPotential], seed: int
-) -> list[Bijector | None]:
-    """The map for the first and for the second half of each series."""
+) -> tuple[list[Bijector | None], list[int]]:
+    """The map for the first and for the second half of each series, and where that begins.
+
+    Halves of the samples that have an energy of their own, as in `targeted_fep`.
+    """
     if not isinstance(given, MapFit):
-        return [given, given]
+        return [given, given], [0, 0]
+    with torch.no_grad():
+        able = [torch.isfinite(u[k](x[k])) for k in (0, 1)]
+    kept = [side[a] for side, a in zip(x, able, strict=True)]
+    middles = [int(torch.nonzero(a)[round(0.5 * int(a.sum()))]) for a in able]
     generator = stream(seed, "map")
-    return [
-        fit_other_half(given, start, x[0], x[1], u[0], u[1], generator) for start in (0.0, 0.5)
-    ]
+    halves = [fit_other_half(given, start, *kept, *u, generator) for start in (0.0, 0.5)]
+    return list(halves), middles
 
 
 def _works(
     x: Tensor,
     chosen: Array,
+    late: Array,
     u: list[CarefulPotential],
     side: int,
     halves: Sequence[Bijector | None],
 ) -> Array:
     """Works of the chosen samples of one side; NaN where a sample is impossible in its state."""
     found = np.full(len(chosen), math.nan)
-    middle = round(0.5 * len(x))
     for half, bijector in enumerate(halves):
-        here = (chosen >= middle) == bool(half)
-        if not here.any():
+        here = np.flatnonzero(late == bool(half))
+        if not here.size:
             continue
-        rows = x[torch.from_numpy(chosen[here])]
         there = bijector or Identity()
         with torch.no_grad():
-            own = u[side](rows)
+            own = u[side](x[torch.from_numpy(chosen[here])])
+            able = torch.isfinite(own)
+            here, own = here[able.numpy()], own[able]
+            if not here.size:
+                continue
+            rows = x[torch.from_numpy(chosen[here])]
             w = work(rows, lambda _, own=own: own, u[1 - side], Inverse(there) if side else there)
-        w = torch.where(w.isnan(), torch.inf, w)  # a map that left the numbers
-        found[here] = torch.where(torch.isfinite(own), w, torch.nan).numpy()
+        found[here] = torch.where(w.isnan(), torch.inf, w).numpy()  # nan: it left the numbers
     return found

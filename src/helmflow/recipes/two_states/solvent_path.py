@@ -9,8 +9,11 @@ from helmflow.shapes import Particles, Values
 from helmflow.thermo import ThermodynamicState
 from helmflow.training.solvent_fit import Slopes
 
-DELTA = 0.01
+DELTA = 0.02
 """Step in lambda of the difference quotient: above the noise of single precision."""
+
+NEAR, FAR, OWN = 4.0, -1.0, -3.0
+"""Weights of the quotient of second order from one side: parameters of the ends may be zero."""
 
 
 def parameter_slopes(a: ThermodynamicState, b: ThermodynamicState) -> Slopes:
@@ -33,14 +36,17 @@ def parameter_slopes(a: ThermodynamicState, b: ThermodynamicState) -> Slopes:
             chunk=like.chunk,
         )
 
-    beside = {lam: (between(lam - DELTA), between(lam + DELTA)) for lam in energies}
+    # Never outside of [0, 1]: a depth that starts from zero would become negative.
+    steps = {0.0: DELTA, 1.0: -DELTA}
+    beside = {lam: (between(lam + h), between(lam + 2.0 * h)) for lam, h in steps.items()}
     betas = {0.0: a.beta, 1.0: b.beta}
 
     def slopes(x: Particles, lam: float) -> tuple[Values, Particles]:
-        low, high = (energy(x) for energy in beside[lam])
-        slope = betas[lam] * (high - low) / (2.0 * DELTA)
-        gradient = betas[lam] * energies[lam].energy_and_gradient(x)[1]
-        return torch.nan_to_num(slope, nan=0.0), gradient
+        near, far = (energy(x) for energy in beside[lam])
+        own, gradient = energies[lam].energy_and_gradient(x)
+        rise = NEAR * near + FAR * far + OWN * own
+        slope = betas[lam] * rise / (2.0 * steps[lam])
+        return torch.nan_to_num(slope, nan=0.0), betas[lam] * gradient
 
     return slopes
 

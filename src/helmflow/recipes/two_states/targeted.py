@@ -12,6 +12,7 @@ from torch import Tensor
 from helmflow.bijectors.base import Bijector
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
+from helmflow.recipes.two_states.boxes import barostat_checks, check_joined, share_a_box
 from helmflow.recipes.two_states.endpoints import (
     CarefulPotential,
     End,
@@ -28,6 +29,7 @@ from helmflow.recipes.two_states.outcome import (
     outcome,
     particles_of,
     temperature_of,
+    variance_ratio,
 )
 from helmflow.recipes.two_states.two_sided import Works, usable
 from helmflow.results import Check, Result
@@ -64,7 +66,7 @@ class TargetedResult:
         """Variance without the map over that with it, on the same samples; 1 without a map."""
         if self.mapped is None or self.plain_same is None:
             return 1.0
-        return (self.plain_same.stderr / max(self.mapped.stderr, 1e-300)) ** 2
+        return variance_ratio(self.plain_same, self.mapped)
 
     def __str__(self) -> str:
         return str(self.result)
@@ -118,8 +120,10 @@ def targeted_fep(
     `Bijector` from A to B, or a `MapFit` that makes one: it then sees one half of each series
     while the other half is evaluated and, with ``folds = 2``, the other way round. Works are
     ``w_F = u_B(f(x)) - u_A(x) - log|det df/dx|`` and the reverse through the inverse map.
-    Samples without a finite energy in their own state are left out and reported. Raises
-    ``InputError`` for samples that are too few, not finite or of different shapes.
+    Samples without a finite energy in their own state are left out and reported. Between two boxes
+    the headline is that of the map; without one it fails its checks. Raises ``InputError`` for
+    samples that are too few, not finite or of different shapes, for a box on one side only, and
+    for a map that does not carry one box onto the other.
     Source: C. Jarzynski, doi:10.1103/PhysRevE.65.046122; P. Wirnsberger et al.,
     doi:10.1063/5.0018903.
     """
@@ -129,6 +133,7 @@ def targeted_fep(
         raise InputError("samples_b", f"shape (n, {_event(x_a)})", tuple(x_b.shape))
     if folds not in (1, 2):
         raise InputError("folds", "1 or 2", folds)
+    one_box = share_a_box(state_a, state_b)
     u_a, u_b = (CarefulPotential(reduced_potential(state)) for state in (state_a, state_b))
     end_a, end_b = End.evaluate("a", x_a, u_a, u_b), End.evaluate("b", x_b, u_b, u_a)
     plain_works = usable(end_a.work, end_b.work)
@@ -137,9 +142,13 @@ def targeted_fep(
         mapped = through_fit(map, end_a, end_b, u_a, u_b, folds, stream(seed, "map"))
     elif map is not None:
         mapped = through_map(map, end_a, end_b, u_a, u_b)
-    question = Question(name, particles_of(state_a, x_a), temperature_of(state_a, state_b), seed)
+    if mapped is not None and not one_box:
+        check_joined(mapped.bijectors, end_a.x, state_a, state_b)
+    temperature = temperature_of(state_a, state_b)
+    question = Question(name, particles_of(state_a, x_a), temperature, seed, one_box)
     more = [
         *membership_checks((state_a, state_b), (end_a, end_b)),
+        *barostat_checks(state_a, state_b),
         *losses(end_a.n_dropped + end_b.n_dropped, len(end_a.x) + len(end_b.x)),
     ]
     costs = Costs(clock, u_a.n_evaluations + u_b.n_evaluations)

@@ -9,6 +9,7 @@ from helmflow.estimators.diagnostics import work_bounds
 from helmflow.estimators.estimate import Estimate
 from helmflow.recipes.path.certificate import (
     ENOUGH,
+    HOPELESS_DISAGREEMENT,
     HOPELESS_OVERLAP,
     at_least,
     at_most,
@@ -38,25 +39,34 @@ def two_sided_checks(works: Works, estimate: Estimate) -> list[Check]:
             hard=HOPELESS_OVERLAP,
         ),
         at_least("samples in the overlap", found["n_overlap"], ENOUGH, "those that BAR rests on"),
-        at_most("forward against reverse", sigmas(up, down), 2.0, "standard errors"),
-        _second_law(works),
+        at_most(
+            "forward against reverse",
+            sigmas(up, down),
+            2.0,
+            "standard errors",
+            hard=HOPELESS_DISAGREEMENT,
+        ),
+        second_law(works),
         *_repeats(works),
     ]
 
 
-def _second_law(works: Works) -> Check:
+def second_law(*pairs: Works) -> Check:
     """<w_F> + <w_R> is a sum of two Kullback-Leibler divergences, never negative."""
-    lower, upper = work_bounds(works.forward, works.reverse, g=works.g)
-    gap, scale = upper.value - lower.value, math.hypot(upper.stderr, lower.stderr)
-    below = -gap / scale if math.isfinite(scale) and scale > 0.0 else 0.0
     return at_most(
         "bounds in order",
-        max(below, 0.0),
+        max(0.0, *(_below(works) for works in pairs)),
         3.0,
         "standard errors by which the upper bound lies below the lower one, as it does when the "
         "samples of A and B are exchanged",
         hard=5.0,
     )
+
+
+def _below(works: Works) -> float:
+    lower, upper = work_bounds(works.forward, works.reverse, g=works.g)
+    gap, scale = upper.value - lower.value, math.hypot(upper.stderr, lower.stderr)
+    return -gap / scale if math.isfinite(scale) and scale > 0.0 else 0.0
 
 
 def _repeats(works: Works) -> list[Check]:
