@@ -88,14 +88,14 @@ def sample_path(
     all_fields = [harmonic, *chosen]
     sampler = LadderSampler(problem, base, plan.lam, plan.chains, all_fields, generator)
     sampler.burn_in(plan.burn_in, burnt)
-    if fields is None:
-        sampler.sample(-(-n_sweeps // 2))
+    if fields is None and not problem.smooth:
+        # The field that comes of it is only as good as this fit; energies may be dear, though.
+        sampler.sample(-(-n_sweeps // 2) if problem.costly else n_sweeps)
         first = fit_coefficients(_samples(sampler, plan.lam)).coefficients
         second = problem.second_order_field(base, chosen, _weights(first)[1:])
-        if second is not None:
-            chosen = [*chosen, second]
-            sampler.start_over([harmonic, *chosen])
-    target = _sample(sampler, max(n_sweeps - sampler.n_sweeps, 1))
+        chosen = chosen if second is None else [*chosen, second]
+        sampler.start_over([harmonic, *chosen])
+    target = _sample(sampler, n_sweeps)
     samples = _samples(sampler, plan.lam)
     # Where the energy jumps, Stein functions have no known mean: the integral does without them,
     # and the flow does not mind, because its own determinant is exact.
