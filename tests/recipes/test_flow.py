@@ -109,7 +109,7 @@ def test_coefficients_fitted_on_32_particles_serve_108(tmp_path):
     assert kish_ess(-work) > 0.6 * 512
     estimate = fep(work.numpy())
     value = (estimate.value - larger.log_measure) / 108
-    assert_consistent(value, estimate.stderr / 108, 3.06874, resolve=0.02)
+    assert_consistent(value, estimate.stderr / 108, 3.06887, resolve=0.02)
 
 
 @pytest.mark.parametrize(

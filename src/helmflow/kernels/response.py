@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from helmflow.kernels import simd
-from helmflow.kernels.blocks import aligned, unpack
+from helmflow.kernels.blocks import aligned, clear, pack, unpack
 from helmflow.kernels.radial import derivatives, three
 from helmflow.kernels.vectors import (
     accumulate,
@@ -120,14 +120,12 @@ def bonds(
     lanes = simd.LANES
     x, g = aligned(n * lanes), aligned(n * lanes)
     block = aligned(numbers.shape[1] * lanes)
+    lengths = np.empty(n // 3)
     for start in range(0, batch, lanes):
-        for lane in range(lanes):
-            row = min(start + lane, batch - 1)
-            for k in range(n):
-                x[k * lanes + lane] = u[row, k]
-                g[k * lanes + lane] = 0.0
-        _block(x, g, block, first, second, bond, spread, grid, weights, mirrored)
         count = min(lanes, batch - start)
+        pack(u, start, count, x, lengths)
+        clear(g)
+        _block(x, g, block, first, second, bond, spread, grid, weights, mirrored)
         unpack(g, start, count, gradient)
         unpack(block, start, count, numbers)
 
