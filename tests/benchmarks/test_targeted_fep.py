@@ -92,22 +92,21 @@ def test_maps_fitted_to_the_ends_of_the_solvation_test_alone():
             around, first=fitted, plan=replace(PLAN, steps=REFINING_STEPS)
         ),
     }
-    reduction = {}
+    left = {}
     print()
     for name, fit in maps.items():
         start = time.process_time()
         found = targeted_fep(*path.states, x, y, map=fit, folds=1)
-        dissipation = found.result.observables[1].value
+        _, _, evaluated, without = (o.value for o in found.result.observables)
         row(f"BAR, {name}", found.mapped)
-        reduction[name] = found.variance_reduction
+        # The error of BAR without a map is itself unknown here; the dissipation is not.
+        left[name] = evaluated / without
         seconds = time.process_time() - start
-        print(
-            f"  variance / {reduction[name]:.1f}, dissipation {dissipation:.1f}, {seconds:.0f} s"
-        )
+        print(f"  dissipation {evaluated:.1f}, {without:.1f} without, {seconds:.0f} s")
         assert abs(found.mapped.value - REFERENCE[0]) < 5.0 * found.mapped.stderr
-    assert reduction["fitted transport"] > 20.0
-    assert reduction["trained periodic"] > 4.0
-    assert reduction["trained on fitted transport"] > 0.8 * reduction["fitted transport"]
+    assert left["fitted transport"] < 0.25
+    assert left["trained periodic"] < 0.6
+    assert left["trained on fitted transport"] < 1.1 * left["fitted transport"]
 
 
 def test_alanine_dipeptide_between_force_fields():
