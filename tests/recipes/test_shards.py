@@ -4,7 +4,8 @@ import torch
 
 import gaussian_pair as pair
 from helmflow.errors import InputError
-from helmflow.recipes.two_states.shards import load_shards, merge_shards, save_shard, work_shard
+from helmflow.recipes.two_states.shard_files import load_shards, save_shard
+from helmflow.recipes.two_states.shards import merge_shards, work_shard
 from helmflow.recipes.two_states.targeted import targeted_fep
 from helmflow.results import Check
 from helmflow.thermo import ThermodynamicState
@@ -29,6 +30,9 @@ def test_merged_is_what_it_would_have_been_whole(fit, tmp_path):
     assert merged.result.method == whole.result.method
     assert merged.temperature == pytest.approx(300.0)
     assert merged.variance_reduction == pytest.approx(whole.variance_reduction, rel=1e-9)
+    rows, same = merged.result.observables, whole.result.observables
+    assert [row.name for row in rows] == [row.name for row in same]
+    np.testing.assert_allclose([r.value for r in rows], [r.value for r in same], rtol=1e-9)
 
 
 def test_a_missing_shard_is_named():
@@ -76,7 +80,9 @@ def test_shards_of_other_states_or_seeds_are_refused():
     one, x = shards(2)[0], pair.samples(120)
     states = pair.states()
     hot = ThermodynamicState(states[1].energy, 0.9 * states[1].beta)
-    for other, seed, message in ((hot, 0, "states or samples"), (states[1], 1, "seeds")):
+    bare = lambda z: 1.01 * states[1].reduced_potential(z)  # noqa: E731 - of any kind
+    cases = ((hot, 0, ".*states"), (bare, 0, ".*states"), (states[1], 1, "seeds"))
+    for other, seed, message in cases:
         strange = work_shard(states[0], other, *x, part=(2, 2), seed=seed)
         with pytest.raises(InputError, match=f"one calculation, got different {message}"):
             merge_shards([one, strange])

@@ -132,7 +132,8 @@ def merge(
 ) -> None:
     """The free-energy difference from all shards of a calculation."""
     with mistakes_in_one_line():
-        from helmflow.recipes.two_states.shards import load_shards, merge_shards
+        from helmflow.recipes.two_states.shard_files import load_shards
+        from helmflow.recipes.two_states.shards import merge_shards
 
         loaded = load_shards(shards)
 
@@ -194,7 +195,8 @@ def _shard(
 ) -> Path:
     from helmflow.errors import InputError
     from helmflow.recipes.two_states.openmm_files import joint_notes
-    from helmflow.recipes.two_states.shards import save_shard, work_shard
+    from helmflow.recipes.two_states.shard_files import save_shard
+    from helmflow.recipes.two_states.shards import work_shard
 
     first, _, last = text.partition("/")
     if not (first.isdecimal() and last.isdecimal()):

@@ -1,15 +1,11 @@
 """Work values in pieces: computed anywhere, in any order, merged later."""
 
 import hashlib
-import io
 import json
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,8 +13,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, Identity, Inverse
-from helmflow.energies.constant_pressure import ConstantPressure
-from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.errors import InputError
 from helmflow.generalised_work import work
 from helmflow.recipes.two_states.boxes import barostat_checks, check_joined, share_a_box
@@ -41,24 +35,30 @@ from helmflow.recipes.two_states.targeted import TargetedResult, assemble
 from helmflow.recipes.two_states.two_sided import Works, usable
 from helmflow.results import Check
 from helmflow.streams import stream
-from helmflow.thermo import ThermodynamicState
-from helmflow.training.atomic import write_atomically
 from helmflow.training.map_fit import MapFit
 
 Array = np.ndarray
 Shard = Mapping[str, Array]
 """Arrays of one piece: works by direction, plain and mapped, and which samples they are of."""
 
-NAME = re.compile(r"shard-(\d+)-of-(\d+)\.npz")
 SAME = {
     "sizes": "numbers of samples",
     "map": "maps",
     "seed": "seeds",
-    "digest": "states or samples",
+    "temperature": "temperatures",
+    "digest": "samples",
+    "probe": "states",
 }
 """What all shards of one calculation agree in."""
 
-DAMAGED = (OSError, ValueError, EOFError, KeyError, BadZipFile)
+WORKS = ("plain_w_", "w_", "fitted_w_")
+"""Without a map, through it, and through it on the half of the samples it was fitted to."""
+
+PROBED = 4
+"""Samples of each side whose energies in both states tell states apart."""
+
+AGREE = 1e-5
+"""Relative difference of energies, and absolute in 100 kT, that single precision may make."""
 
 
 def work_shard(
@@ -88,6 +88,7 @@ def work_shard(
         raise InputError("samples_b", f"events {tuple(x[0].shape[1:])}", tuple(x[1].shape[1:]))
     u = [CarefulPotential(reduced_potential(state)) for state in (state_a, state_b)]
     shard = {"part": np.array([i, n]), **_heading((state_a, state_b), x, map, seed, notes)}
+    shard["probe"] = _probe(x, u)
     halves, middles = _maps(map, x, u, seed)
     if not shard["one_box"]:
         able = torch.isfinite(x[0]).flatten(1).all(1)
@@ -99,6 +100,8 @@ def work_shard(
         shard[f"plain_w_{sign}"] = _works(x[side], chosen, late, u, side, [None, None])
         if map is not None:
             shard[f"w_{sign}"] = _works(x[side], chosen, late, u, side, halves)
+        if isinstance(map, MapFit):
+            shard[f"fitted_w_{sign}"] = _works(x[side], chosen, ~late, u, side, halves)
         seen = np.intersect1d(looked_at(state, len(x[side])), chosen)
         series = field_series(state, x[side], seen)
         if series is not None:
@@ -123,38 +126,10 @@ def _heading(
         "n_particles": np.array(particles_of(states[0], x[0]) or 0),
         "temperature": np.array(math.nan if temperature is None else temperature),
         "seed": np.array(seed),
-        "digest": np.array(_digest(states, x)),
+        "digest": np.array(_digest(x)),
         "notes": np.array(json.dumps([asdict(note) for note in said])),
         "one_box": np.array(share_a_box(*states)),
     }
-
-
-def save_shard(folder: Path, shard: Shard) -> Path:
-    """Write a shard to its own file, whole or not at all; returns the path."""
-    i, n = (int(k) for k in shard["part"])
-    path = folder / f"shard-{i:04d}-of-{n:04d}.npz"
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **shard)
-    write_atomically(path, buffer.getvalue())
-    return path
-
-
-def load_shards(folder: Path) -> list[Shard]:
-    """All shards in a folder; ``InputError`` when there is none or one is damaged."""
-    found = []
-    for path in sorted(folder.glob("shard-*.npz")):
-        if not NAME.fullmatch(path.name):
-            continue
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                found.append({name: archive[name] for name in archive.files})
-        except DAMAGED as error:
-            raise InputError("shards", "readable shard files", f"{path} ({error})") from error
-    if any("digest" not in shard for shard in found):
-        raise InputError("shards", "shards of this version", f"older ones in {folder}")
-    if not found:
-        raise InputError("shards", "files shard-0001-of-....npz", f"none in {folder}")
-    return found
 
 
 def merge_shards(
@@ -167,7 +142,7 @@ def merge_shards(
     """
     clock = (time.process_time(), time.time())
     n = int(shards[0]["part"][1])
-    other = [SAME[k] for k in SAME if any(not np.array_equal(s[k], shards[0][k]) for s in shards)]
+    other = [SAME[k] for k in SAME if any(not _agree(s[k], shards[0][k]) for s in shards)]
     if other or any(int(s["part"][1]) != n for s in shards):
         found = f"different {' and '.join(other) or 'numbers of them'}"
         raise InputError("shards", "shards of one calculation", found)
@@ -175,14 +150,15 @@ def merge_shards(
     if missing:
         listed = ", ".join(str(k) for k in missing[:8]) + (" ..." if len(missing) > 8 else "")
         raise InputError("shards", f"all {n} of them", f"none for {listed}")
-    columns = {k: _column(shards, k) for k in ("plain_w_F", "plain_w_R", "w_F", "w_R")}
+    columns = {k + sign: _column(shards, k + sign) for k in WORKS for sign in "FR"}
     n_lost = sum(int(np.isnan(columns[f"plain_w_{sign}"]).sum()) for sign in "FR")
     kept = {k: v[~np.isnan(v)] for k, v in columns.items() if v is not None}
     plain = usable(kept["plain_w_F"], kept["plain_w_R"])
     mapped = None
     if "w_F" in kept:
         works = usable(kept["w_F"], kept["w_R"])
-        mapped = Mapped(works, Works(plain.forward, plain.reverse), (), str(shards[0]["map"]))
+        fitted = Works(kept["fitted_w_F"], kept["fitted_w_R"]) if "fitted_w_F" in kept else None
+        mapped = Mapped(works, plain, (), str(shards[0]["map"]), fitted)
     temperature = float(shards[0]["temperature"])
     question = Question(
         name,
@@ -218,25 +194,28 @@ def _stored_checks(shards: Sequence[Shard]) -> list[Check]:
     return notes
 
 
-def _digest(states: Sequence[State], x: Sequence[Tensor]) -> str:
-    """Of the samples and, as far as they are OpenMM's, of the states."""
+def _digest(x: Sequence[Tensor]) -> str:
+    """Of the samples."""
     found = hashlib.sha256()
-    for state, side in zip(states, x, strict=True):
+    for side in x:
         found.update(np.ascontiguousarray(side.numpy()).tobytes())
-        found.update(_description(state).encode())
     return found.hexdigest()
 
 
-def _description(state: State) -> str:
-    energy = getattr(state, "energy", None)
-    pressure = energy.pressure if isinstance(energy, ConstantPressure) else None
-    energy = energy.openmm if isinstance(energy, ConstantPressure) else energy
-    if not isinstance(state, ThermodynamicState) or not isinstance(energy, OpenMMEnergy):
-        return ""
-    from openmm import XmlSerializer
+def _probe(x: Sequence[Tensor], u: Sequence[CarefulPotential]) -> Array:
+    """Reduced energies of the first samples of both sides in both states, which tell states apart.
 
-    text = re.sub(r' openmmVersion="[^"]*"', "", XmlSerializer.serialize(energy.system))
-    return f"{text} {state.beta!r} {pressure!r}"
+    Of any state, and equal on machines of different arithmetic up to ``AGREE``.
+    """
+    first = torch.cat([side[:PROBED] for side in x])
+    with torch.no_grad():
+        return torch.stack([potential(first) for potential in u]).numpy()
+
+
+def _agree(a: Array, b: Array) -> bool:
+    if a.shape != b.shape or a.dtype.kind != "f":
+        return np.array_equal(a, b)
+    return np.allclose(a, b, rtol=AGREE, atol=1e2 * AGREE, equal_nan=True)
 
 
 def _maps(
