@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmflow.commands.density import density
+from helmflow.commands.mbar import mbar
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
 from helmflow.commands.sample import sample
-from helmflow.commands.tfep import mbar, merge, tfep
+from helmflow.commands.tfep import merge, tfep
 from helmflow.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helmflow.commands.keep import keep, summary
+from helmflow.commands.carry_out import carry_out
 from helmflow.commands.mistakes import mistakes_in_one_line
 from helmflow.errors import InputError
 
@@ -41,9 +41,8 @@ def density(
             found = fit_samples(x, boxes, log_weights=log_weights, seed=seed, name=out.name)
             return found.result, found.arrays
 
-        result = keep(out, [samples], {"seed": seed, "basin": basin}, compute, [])
-        typer.echo(result.to_json() if as_json else summary(result, out))
-    raise typer.Exit(1 if result.grade == "F" else 0)
+        settings = {"seed": seed, "basin": basin}
+        carry_out(out, [samples], settings, compute, [], as_json=as_json)
 
 
 def _parsed(text: str) -> tuple[str, list[tuple[float, float]]]:

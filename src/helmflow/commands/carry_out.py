@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
+
+import typer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,14 +17,19 @@ if TYPE_CHECKING:
     from helmflow.results import Check, Result
 
 
-def keep(
+def carry_out(
     out: Path,
     files: Sequence[Path],
     settings: Mapping[str, object],
     compute: "Callable[[], tuple[Result, Mapping[str, np.ndarray]]]",
     notes: "Sequence[Check]",
-) -> "Result":
-    """Compute and write the directory; one that exists already is refused before the work."""
+    *,
+    as_json: bool,
+) -> Never:
+    """Compute, write the directory, print, and exit: with 1 for grade F.
+
+    A directory that exists already is refused before the work.
+    """
     from helmflow.errors import EnergyError, InputError
     from helmflow.report.page import write_page
     from helmflow.results import RunDirectory, grade
@@ -42,7 +49,8 @@ def keep(
     directory.write_work(arrays)
     directory.write_result(result)
     write_page(directory)
-    return result
+    typer.echo(result.to_json() if as_json else _summary(result, out))
+    raise typer.Exit(1 if result.grade == "F" else 0)
 
 
 def _digest(path: Path) -> bytes:
@@ -50,7 +58,7 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def summary(result: "Result", out: Path) -> str:
+def _summary(result: "Result", out: Path) -> str:
     """What a person reads after a run; the number is the last line."""
     from helmflow.estimators.estimate import format_uncertainty
 

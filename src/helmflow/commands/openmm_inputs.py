@@ -1,0 +1,56 @@
+"""What commands on OpenMM files have in common: their options, quiet readers, threads."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+Topology = Annotated[Path, typer.Option(help="PDB of the particles, in the systems' order.")]
+Temperature = Annotated[float, typer.Option(help="Of both states, in kelvin.")]
+Pressure = Annotated[
+    float | None, typer.Option(help="Of both states, in bar, if a barostat was at work.")
+]
+Out = Annotated[Path, typer.Option(help="Directory for result.json, work.npz and report.html.")]
+Seed = Annotated[int, typer.Option(help="Of every random number.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print result.json instead.")]
+Platform = Annotated[str, typer.Option(help="OpenMM platform; Reference is double precision.")]
+Threads = Annotated[int, typer.Option(min=1, help="Configurations evaluated at a time.")]
+Start = Annotated[int, typer.Option(min=0, help="First frame used (equilibration ends).")]
+Stride = Annotated[int, typer.Option(min=1, help="Every n-th frame is used.")]
+
+
+@contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Readers of trajectories print to the C library's stdout, where a script expects JSON."""
+    c_library = ctypes.CDLL(None)
+    sys.stdout.flush()
+    ours = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        c_library.fflush(None)
+        os.dup2(ours, 1)
+        os.close(nowhere)
+        os.close(ours)
+
+
+@contextmanager
+def workers(threads: int) -> "Iterator[Executor | None]":
+    """A pool of threads; none for one, which then works itself."""
+    if threads == 1:
+        yield None
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool
