@@ -65,6 +65,7 @@ def test_between_two_boxes_the_map_is_the_headline():
     assert found.result.value == pytest.approx(EXACT)
     assert all("volume scaling map" in row.method for row in found.result.estimates)
     assert not found.result.observables
+    assert math.isnan(found.variance_reduction)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Free-energy differences between two sampled states, without and with a map."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,10 +61,16 @@ class TargetedResult:
     plain_same: Estimate | None = None
     maps: tuple[Bijector, ...] = ()
     temperature: float | None = None
+    one_box: bool = True  # without it ``plain`` means nothing
 
     @property
     def variance_reduction(self) -> float:
-        """Variance without the map over that with it, on the same samples; 1 without a map."""
+        """Variance without the map over that with it, on the same samples; 1 without a map.
+
+        NaN between two boxes, where there is nothing to compare with.
+        """
+        if not self.one_box:
+            return math.nan
         if self.mapped is None or self.plain_same is None:
             return 1.0
         return variance_ratio(self.plain_same, self.mapped)
@@ -173,6 +180,7 @@ def assemble(
         plain_same=estimates.get("same"),
         maps=mapped.bijectors if mapped is not None else (),
         temperature=question.temperature,
+        one_box=question.one_box,
     )
 
 
