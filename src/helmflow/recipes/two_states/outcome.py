@@ -169,8 +169,11 @@ def _gain(
         variance_ratio(plain, through)
         for plain, through in zip(mapped.same.blocks(), mapped.works.blocks(), strict=False)
     ]
-    stderr = np.std(quarters, ddof=1) / len(quarters) ** 0.5 if len(quarters) > 1 else np.nan
-    return [Observable("variance reduction", gain, float(stderr))]
+    # Ratios scatter like a log-normal: the error is relative, from their logarithms.
+    error = (
+        np.std(np.log(quarters), ddof=1) / len(quarters) ** 0.5 if len(quarters) > 1 else np.nan
+    )
+    return [Observable("variance reduction", gain, gain * float(error))]
 
 
 def variance_ratio(plain: Estimate, mapped: Estimate) -> float:
