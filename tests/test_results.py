@@ -148,6 +148,8 @@ def test_grades():
     assert letter == "F"
     assert "overlap is 0.01 where >= 0.03 is needed" in reason
     assert "k-hat is 0.9 where <= 0.7 is needed" in grade([soft], one_sided=False)[1]
+    close = Check("error", 0.100031, 0.1, False)
+    assert "error is 0.10003 where <= 0.1 is needed" in grade([close], one_sided=False)[1]
 
 
 def test_a_directory_in_use_is_never_overwritten(tmp_path):

@@ -19,6 +19,7 @@ from helmflow.errors import InputError
 from helmflow.recipes.two_states.multistate import multistate
 from helmflow.recipes.two_states.openmm_files import openmm_state
 from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.recipes.two_states.volumes import volume_series
 from openmm_systems import argon
 
 N, KELVIN = 20, 300.0
@@ -68,6 +69,56 @@ def test_ideal_gas_at_two_pressures():
     assert found.temperature == pytest.approx(KELVIN)
     several = multistate(states(), samples())
     assert_consistent(several.result.value, several.result.stderr, EXACT, resolve=0.5)
+
+
+def volumes_of(found):
+    return [c for c in found.result.checks if c.name.startswith("volumes of")]
+
+
+def test_another_pressure_shows_in_the_volumes():
+    """Samples of 10 and 11.5 bar, said to be of 20 and 23, or of one volume."""
+    good = volumes_of(targeted_fep(*states(), *samples()))
+    assert [c.passed for c in good] == [True, True]
+    other = [openmm_state(gas(), KELVIN, pressure=2 * p, platform="Reference") for p in PRESSURES]
+    found = targeted_fep(*other, *samples())
+    assert [c.severity for c in volumes_of(found)] == ["hard", "hard"]
+    assert found.result.grade == "F"
+    assert volumes_of(found)[0].value == pytest.approx(1.0, abs=0.3)  # (p - 2 p) / p
+    # the mean volume of 10 bar, and no other
+    rng = np.random.default_rng(0)
+    edge = ((N + 1) / (BETA * 10.0 * BAR)) ** (1.0 / 3.0)
+    still = with_boxes(edge * rng.random((400, N, 3)), np.tile(edge * np.eye(3), (400, 1, 1)))
+    fixed = targeted_fep(states()[0], states()[0], still, still.clone())
+    assert [c.severity for c in volumes_of(fixed)] == ["hard", "hard"]
+
+
+def test_molecules_across_faces_do_not_disturb_the_virial():
+    """Dimers whose second particle was put into the box: the same series."""
+    system = openmm.System()
+    bonds = openmm.HarmonicBondForce()
+    bonds.setUsesPeriodicBoundaryConditions(True)
+    system.setDefaultPeriodicBoxVectors([3, 0, 0], [0, 3, 0], [0, 0, 3])
+    for k in range(0, 2 * N, 2):
+        system.addParticle(12.0)
+        system.addParticle(12.0)
+        bonds.addBond(k, k + 1, 0.12, 2e4)
+    system.addForce(bonds)
+    state = openmm_state(system, KELVIN, pressure=10.0, platform="Reference")
+    centres, boxes = draw(10.0, 50, 0)
+    rng = np.random.default_rng(1)
+    apart = rng.normal(size=(50, N, 3))
+    apart *= 0.12 / np.linalg.norm(apart, axis=2, keepdims=True)
+    whole = np.stack([centres, centres + apart], 2).reshape(50, 2 * N, 3)
+    broken = whole - np.floor(whole / boxes[:, :1, :1]) * boxes[:, :1, :1]
+    assert not np.allclose(whole, broken)
+    series = [
+        volume_series(state.energy, state.beta, with_boxes(x, boxes), np.arange(50))
+        for x in (whole, broken)
+    ]
+    np.testing.assert_allclose(series[0], series[1], rtol=1e-6)
+    volume = np.linalg.det(boxes)
+    np.testing.assert_allclose(series[0][:, 0, 0], 3 * BETA * 10 * BAR * volume, rtol=1e-4)
+    assert (series[0][:, 0, 1] == 3.0 * N + 3.0).all()
 
 
 def test_energies_are_those_of_each_box():

@@ -66,6 +66,7 @@ def test_a_box_that_varies_is_no_excuse():
         x[:, :, 1] += 0.5 * EDGE * torch.arange(2 * N).remainder(2) * 2.0
         x[:, 1::2, 1] += torch.from_numpy(edges[:, 0] - EDGE)
         samples.append(with_boxes(x, edges * np.eye(3)))
-    good, hot = checks(state, *samples)
+    found = checks(state, *samples)
+    good, hot = (c for c in found if c.name.endswith("at their state"))
     assert good.passed
     assert not hot.passed

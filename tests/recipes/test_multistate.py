@@ -3,8 +3,8 @@ import pytest
 import torch
 
 import gaussian_pair as pair
-from assertions import assert_consistent
-from exact import NormalState
+from assertions import assert_calibrated, assert_consistent
+from exact import NormalState, autoregressive
 from helmflow.errors import InputError
 from helmflow.recipes.two_states.multistate import multistate
 
@@ -33,6 +33,20 @@ def test_against_the_exact_answer():
     assert arrays["u_kn"].shape == (4, 2000)
     assert arrays["overlap"].shape == (4, 4)
     assert arrays["convergence_forward"][-1] == pytest.approx(found.result.value)
+
+
+def test_errors_of_trajectories_are_calibrated():
+    """Samples that remember, 2 tau_int = 19 for linear functions."""
+    states = ladder(3)
+    exact = states[-1].free_energy - states[0].free_energy
+    z = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        series = [torch.from_numpy(autoregressive(rng, 3, 600, 0.9).T.copy()) for _ in states]
+        samples = [s.mean + s.width * x for s, x in zip(states, series, strict=True)]
+        found = multistate([s.reduced_potential for s in states], samples).result
+        z.append((found.value - exact) / found.stderr)
+    assert_calibrated(np.array(z))
 
 
 def test_pymbar_takes_what_it_gives():

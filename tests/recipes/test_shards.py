@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import gaussian_pair as pair
+from helmflow.bijectors.affine import DenseAffine
 from helmflow.errors import InputError
 from helmflow.recipes.two_states.shard_files import load_shards, save_shard
 from helmflow.recipes.two_states.shards import merge_shards, work_shard
@@ -86,6 +87,28 @@ def test_shards_of_other_states_or_seeds_are_refused():
         strange = work_shard(states[0], other, *x, part=(2, 2), seed=seed)
         with pytest.raises(InputError, match=f"one calculation, got different {message}"):
             merge_shards([one, strange])
+
+
+def test_shards_through_other_maps_are_refused():
+    """Of one kind, so that only what they do tells them apart."""
+    x = pair.samples(120)
+    half, twice = (
+        DenseAffine(scale * torch.eye(9).double(), torch.zeros(3, 3).double())
+        for scale in (0.5, 2.0)
+    )
+    made = [
+        work_shard(*pair.states(), *x, part=(k, 2), map=bijector)
+        for k, bijector in ((1, half), (2, twice))
+    ]
+    with pytest.raises(InputError, match="one calculation, got different maps"):
+        merge_shards(made)
+
+
+def test_the_cost_is_that_of_all_shards():
+    made = shards(2)
+    total = merge_shards(made).result.cost
+    assert total.cpu_seconds >= sum(shard["cost"][0] for shard in made)
+    assert total.energy_evaluations == sum(shard["cost"][1] for shard in made)
 
 
 def test_halves_are_those_of_the_samples_that_have_an_energy():

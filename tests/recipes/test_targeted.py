@@ -7,13 +7,16 @@ import torch
 
 import gaussian_pair as pair
 from assertions import assert_calibrated, assert_consistent
-from exact import NormalState
+from exact import NormalState, autoregressive
 from helmflow.bijectors.affine import Affine
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.bar import bar
 from helmflow.estimators.fep import fep
+from helmflow.recipes.two_states.mapped import Mapped
+from helmflow.recipes.two_states.outcome import Costs, Question, outcome
 from helmflow.recipes.two_states.targeted import targeted_fep
 from helmflow.recipes.two_states.two_sided import Works
+from helmflow.recipes.two_states.two_sided_checks import chance_of_quarters
 from helmflow.training.map_fit import GaussianFit, two_works
 
 WIDE = NormalState(torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
@@ -128,6 +131,51 @@ def replicas():
 def test_errors_are_calibrated(replicas):
     assert_calibrated(z_scores([bar(f, r) for f, r in replicas], EXACT))
     assert_calibrated(z_scores([fep(f) for f, _ in replicas], EXACT))
+
+
+def correlated(seed, n=800, r=0.9):
+    """Trajectories of both states whose samples remember: 2 tau_int = 19 for linear functions."""
+    rng = np.random.default_rng(seed)
+    for state in (WIDE, NARROW):
+        series = torch.from_numpy(autoregressive(rng, 3, n, r).T.copy())
+        yield state.mean + state.width * series
+
+
+def test_errors_of_trajectories_are_calibrated():
+    """Counting every sample as a new one would make them four times too small."""
+    states = WIDE.reduced_potential, NARROW.reduced_potential
+    found = [targeted_fep(*states, *correlated(k), map=partial_map()) for k in range(40)]
+    assert_calibrated(z_scores([f.plain for f in found], EXACT))
+    assert_calibrated(z_scores([f.mapped for f in found], EXACT))
+
+
+def test_quarters_that_disagree_cost_everything():
+    """A trajectory that wanders off and comes back: F, with a map or without."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = WIDE.sample(800, generator), NARROW.sample(800, generator)
+    x[200:400] += 0.7
+    x[600:] -= 0.7
+    for bijector in (None, partial_map()):
+        found = targeted_fep(WIDE.reduced_potential, NARROW.reduced_potential, x, y, map=bijector)
+        assert chance_of_quarters(found.works) < 1e-6
+        assert found.result.grade == "F"
+        assert "quarters agree" in found.result.reason
+
+
+def test_a_map_whose_quarters_disagree_is_not_the_headline():
+    """However small its error, when the estimate without a map repeats."""
+
+    good = run(n=800)
+    assert chance_of_quarters(good.works) > 1e-3
+    shifts = np.repeat([0.0, 0.1, -0.08, 0.16], 200)
+    noise = 0.01 * good.works.forward
+    drifting = Works(noise + shifts, good.works.reverse * 0.01 - shifts)
+    question = Question("quarters", None, None, 0)
+    mapped = Mapped(drifting, good.works, (), "fickle")
+    result, works, estimates = outcome(question, good.works, mapped, [], Costs((0.0, 0.0), 0))
+    assert estimates["mapped"].stderr < estimates["plain"].stderr
+    assert works is good.works
+    assert result.method == "bar"
 
 
 @pytest.mark.parametrize("mutant", ["no log-det", "log-det flipped", "reverse negated"])

@@ -277,9 +277,18 @@ def grade(checks: Sequence[Check], *, one_sided: bool) -> tuple[str, str]:
 
 def _failures(checks: Sequence[Check]) -> str:
     return "; ".join(
-        f"{check.name} is {check.value:.3g} where {check.relation} {check.limit:.3g} is needed"
+        f"{check.name} is {_told_apart(check)} where {check.relation} {check.limit:.3g} is needed"
         for check in checks
     )
+
+
+def _told_apart(check: Check) -> str:
+    """The value of a failed check, with as many digits as it takes to see that it failed."""
+    for digits in range(3, 17):
+        text = f"{check.value:.{digits}g}"
+        if float(text) != float(f"{check.limit:.{digits}g}"):
+            break
+    return text
 
 
 def installed_versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.recipes.path.certificate import at_most
 from helmflow.recipes.two_states.endpoints import End, State
 from helmflow.recipes.two_states.two_sided import inefficiency
+from helmflow.recipes.two_states.volumes import volume_series
 from helmflow.results import Check
 from helmflow.shapes import Configs
 from helmflow.thermo import ThermodynamicState
@@ -19,6 +20,9 @@ from helmflow.thermo import ThermodynamicState
 Array = np.ndarray
 REACH = (0.08, 0.25)
 """Widths (nm) of the pair functions: bonds and angles; what is not bonded."""
+
+FIELDS = len(REACH) + 1
+"""Of positions alone, in front of those that also move the volume."""
 
 STIFF, NEAR = 0.1, 0.3
 """Relative spread, and distance (nm), below which a pair is held together by bonds."""
@@ -52,26 +56,32 @@ def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Chec
     the ratio of the two is the temperature of the samples over that of the state. Fields are
     v_i = sum_j r_ij exp(-r_ij^2 / 2 s^2) over pairs, and (r_ij - mean) r_ij / |r_ij| over stiff
     ones, whose forces would be noise to the first. Another state, another temperature and
-    coordinates that were rounded all show. Only for OpenMM energies, which give forces.
+    coordinates that were rounded all show. At constant pressure another check does the same with
+    the volume, see `volume_series`. Only for OpenMM energies, which give forces.
     """
     names = "AB" if len(states) == 2 else [str(k) for k in range(len(states))]
     checks = []
     for name, state, end in zip(names, states, ends, strict=True):
         series = field_series(state, end.x, looked_at(state, len(end.x)))
         if series is not None:
-            checks.append(membership_check(name, series))
+            checks += checks_of_series(name, series)
     return checks
 
 
-def membership_check(name: str, series: Array) -> Check:
-    """The check of one state from its `field_series`, of all samples looked at in time order."""
-    return at_most(
-        f"samples of {name} are at their state",
-        max(_excess(push, divergence) for push, divergence in series.transpose(1, 2, 0)),
-        SOFT,
-        "relative error of their configurational temperature, where significant",
-        hard=HARD,
-    )
+def checks_of_series(name: str, series: Array) -> list[Check]:
+    """Those of one state from its `field_series`, of all samples looked at in time order."""
+    excess = [_excess(push, divergence) for push, divergence in series.transpose(1, 2, 0)]
+    text = "relative error of their configurational temperature, where significant"
+    found = [
+        at_most(
+            f"samples of {name} are at their state", max(excess[:FIELDS]), SOFT, text, hard=HARD
+        )
+    ]
+    if excess[FIELDS:]:
+        text = "relative error of the virial and of how the volume fluctuates, where significant"
+        what = f"volumes of {name} are of their pressure"
+        found.append(at_most(what, max(excess[FIELDS:]), SOFT, text, hard=HARD))
+    return found
 
 
 def looked_at(state: State, n: int) -> Array:
@@ -91,7 +101,7 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
     energy = _openmm(state)
     if energy is None or not isinstance(state, ThermodynamicState):
         return None
-    boxes = None
+    boxes, whole = None, x
     if isinstance(state.energy, ConstantPressure):
         x, boxes = x[:, :-BOX_ROWS], x[:, -BOX_ROWS:].numpy()
     elif energy.is_periodic:
@@ -111,7 +121,11 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
         for k, value, slope in zip(rows, values, gradient, strict=True)
         if math.isfinite(value)
     ]
-    return np.array(found).reshape(len(found), len(REACH) + 1, 2)
+    series = np.array(found).reshape(len(found), FIELDS, 2)
+    if not isinstance(state.energy, ConstantPressure):
+        return series
+    kept = rows[torch.isfinite(values).numpy()]
+    return np.concatenate([series, volume_series(state.energy, state.beta, whole, kept)], 1)
 
 
 def _openmm(state: State) -> OpenMMEnergy | None:
@@ -123,6 +137,8 @@ def _openmm(state: State) -> OpenMMEnergy | None:
 
 def _excess(push: Array, divergence: Array) -> float:
     """|<v . grad u> / <div v> - 1|, or 0 when that is within its own noise."""
+    known = np.isfinite(push)
+    push, divergence = push[known], divergence[known]
     if len(push) < 4 or not divergence.mean() > 0.0:  # for example no stiff pairs
         return 0.0
     scale, off = float(divergence.mean()), push - divergence
@@ -153,7 +169,8 @@ def _fields(
 
 
 def _stiff_pairs(x: Array, boxes: Array | None) -> StiffPairs:
-    chosen = np.flatnonzero(np.isfinite(x).all((1, 2)))
+    able = np.isfinite(x).all((1, 2))
+    chosen = np.flatnonzero(able if boxes is None else able & np.isfinite(boxes).all(1))
     chosen = chosen[:: max(len(chosen) // FRAMES, 1)]
     i, j = np.triu_indices(x.shape[1], 1)
     lengths = np.empty((0, 0))

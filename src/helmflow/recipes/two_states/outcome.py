@@ -15,7 +15,11 @@ from helmflow.recipes.two_states.boxes import no_shared_box
 from helmflow.recipes.two_states.endpoints import State
 from helmflow.recipes.two_states.mapped import Mapped
 from helmflow.recipes.two_states.two_sided import Works
-from helmflow.recipes.two_states.two_sided_checks import two_sided_checks
+from helmflow.recipes.two_states.two_sided_checks import (
+    HOPELESS_CHANCE,
+    chance_of_quarters,
+    two_sided_checks,
+)
 from helmflow.results import Bounds, Check, Cost, EstimateRow, Observable, OtherUnit, Result, grade
 from helmflow.shapes import Configs
 from helmflow.thermo import ThermodynamicState
@@ -83,7 +87,7 @@ def outcome(
             "mapped": mapped.works.bar(f"bar, {mapped.name} map"),
             "same": mapped.same.bar("bar, same samples"),
         }
-        if not question.one_box or estimates["mapped"].stderr < headline.stderr:
+        if not question.one_box or _better(estimates["mapped"], mapped.works, headline):
             headline, works = estimates["mapped"], mapped.works
     checks = [*two_sided_checks(works, headline), *more_checks]
     if not question.one_box and works is plain_works:
@@ -114,6 +118,12 @@ def outcome(
         seed=question.seed,
     )
     return result, works, estimates
+
+
+def _better(mapped: Estimate, works: Works, plain: Estimate) -> bool:
+    """Whether the smaller error is the map's; not one that the scatter of quarters denies."""
+    chance = chance_of_quarters(works)
+    return mapped.stderr < plain.stderr and (chance is None or chance > HOPELESS_CHANCE)
 
 
 def row(estimate: Estimate) -> EstimateRow:

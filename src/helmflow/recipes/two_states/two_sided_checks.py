@@ -18,6 +18,9 @@ from helmflow.recipes.path.certificate import (
 from helmflow.recipes.two_states.two_sided import Works
 from helmflow.results import Check
 
+UNLIKELY, HOPELESS_CHANCE = 1e-2, 1e-6
+"""Chance of the scatter of quarters below which it is remarked, and the error bar is a lie."""
+
 
 def two_sided_checks(works: Works, estimate: Estimate) -> list[Check]:
     """What Mey et al. (doi:10.33011/livecoms.2.1.18378) ask of two sampled states, and more.
@@ -69,16 +72,24 @@ def _below(works: Works) -> float:
     return -gap / scale if math.isfinite(scale) and scale > 0.0 else 0.0
 
 
-def _repeats(works: Works) -> list[Check]:
+def chance_of_quarters(works: Works) -> float | None:
+    """Chance that four estimates, one of each quarter, scatter as they do; None where unknown."""
     blocks = works.blocks()
     if not blocks or not all(b.stderr > 0.0 and math.isfinite(b.stderr) for b in blocks):
-        return []
+        return None
     value = np.array([b.value for b in blocks])
     weight = np.array([b.stderr for b in blocks]) ** -2.0
     centre = float(weight @ value / weight.sum())
-    chance = float(chi2.sf(float(weight @ (value - centre) ** 2), len(blocks) - 1))
+    return float(chi2.sf(float(weight @ (value - centre) ** 2), len(blocks) - 1))
+
+
+def _repeats(works: Works) -> list[Check]:
+    chance = chance_of_quarters(works)
+    if chance is None:
+        return []
     first, last = works.part(0.0, 0.5).bar(), works.part(0.5, 1.0).bar()
+    text = "chance of their scatter"
     return [
-        at_least("quarters agree", chance, 0.01, "chance of their scatter"),
+        at_least("quarters agree", chance, UNLIKELY, text, hard=HOPELESS_CHANCE),
         at_most("halves agree", sigmas(first, last), 3.0, "standard errors"),
     ]
