@@ -69,3 +69,18 @@ def test_training_finds_the_exact_shift_between_two_wells(two_sided):
     trained = train_map(bijector, states, plan, generator, two_sided=two_sided)
     torch.testing.assert_close(bijector.by.detach(), 1.5 * one, rtol=0.0, atol=0.15)
     assert trained.best < 0.2 < trained.before
+
+
+def test_training_ends_when_held_out_samples_say_so():
+    """Already at the best map: a third of the steps, and the map as it was."""
+    one = torch.ones(2, dtype=torch.float64)
+    a = NormalState(0.0 * one, one)
+    generator = torch.Generator().manual_seed(0)
+    draws = [a.sample(n, generator) for n in (40, 40, 4000, 4000)]
+    states = TwoStates(a.reduced_potential, a.reduced_potential, *draws)
+    bijector = Shift()
+    trained = train_map(bijector, states, TrainingPlan(300, 40, 0.5), generator)
+    assert trained.last_step == 100
+    assert trained.best_step == 0
+    assert trained.last > trained.best == trained.before
+    assert not bijector.by.any()
