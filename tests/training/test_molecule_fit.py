@@ -72,7 +72,7 @@ def test_training_finds_the_exact_shift_between_two_wells(two_sided):
 
 
 def test_training_ends_when_held_out_samples_say_so():
-    """Already at the best map: a third of the steps, and the map as it was."""
+    """Already at the best map: half of the steps, and the map as it was."""
     one = torch.ones(2, dtype=torch.float64)
     a = NormalState(0.0 * one, one)
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def test_training_ends_when_held_out_samples_say_so():
     states = TwoStates(a.reduced_potential, a.reduced_potential, *draws)
     bijector = Shift()
     trained = train_map(bijector, states, TrainingPlan(300, 40, 0.5), generator)
-    assert trained.last_step == 100
+    assert trained.last_step == 150
     assert trained.best_step == 0
     assert trained.last > trained.best == trained.before
     assert not bijector.by.any()

@@ -23,8 +23,9 @@ LOOKED_AT = 400
 CHECK_EVERY = 25
 """Steps between looks at the held-out samples."""
 
-PATIENCE = 1.0 / 3.0
-"""Part of all steps without a better look after which training ends."""
+PATIENCE = 0.5
+"""Part of all steps without a better look after which training ends: the rate falls to the end,
+and the last steps often bring what those before did not."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def train_map(
 
     The batch is drawn from the fitting samples. The weights kept are those with the least
     dissipation on the held-out ones, looked at every 25 steps, and training ends early when a
-    third of all steps has brought nothing better: overfitting does not spoil the map. Both
+    half of all steps has brought nothing better: overfitting does not spoil the map. Both
     potentials must be differentiable. Source: P. Wirnsberger et al., doi:10.1063/5.0018903.
 
     Samples keep their own energies, which are computed once. One-sided training needs no gradient

@@ -4,6 +4,7 @@ The map F runs from the target to a uniform base, ``q(y) = det dF(y) / volume``,
 is linear in the parameters, so everything is explicit: no sampling, no inverse, no learning rate.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +23,8 @@ from helmflow.training.least_squares import (
 
 UNIFORM_SHARE = 0.02
 """Of the weights of the nodes; the rest follows the target."""
+
+PART = 4096
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,29 @@ def fit_potential(
     for power in plan.powers:
         last = power == plan.powers[-1]
         stage = plan.final if last else LeastSquaresPlan(max_steps=plan.steps)
-        density = (power * log_target - (power * log_target).max()).exp() * weights
-        omega = (1.0 - UNIFORM_SHARE) * density / density.sum()
-        omega = omega + UNIFORM_SHARE * weights / weights.sum()
+        omega = _shares(weights, power * log_target)
         outcome = fit_variance(residuals.tempered(power), parameters, omega, stage, report)
         parameters = outcome.parameters
     with torch.no_grad():
         bijector.potential.coefficients.copy_(parameters)
     return outcome
+
+
+def potential_loss(
+    bijector: PotentialMap, nodes: Tensor, weights: Tensor, log_target: Tensor
+) -> float:
+    """The loss of `fit_potential` for a map as it is, infinite if it folds at a node."""
+    with torch.no_grad():
+        log_det = torch.cat([bijector.forward(part)[1] for part in nodes.split(PART)])
+    r = log_det - log_target
+    omega = _shares(weights, log_target)
+    loss = 0.5 * float(omega @ (r - omega @ r).square())
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _shares(weights: Tensor, log_target: Tensor) -> Tensor:
+    """Weights of the nodes in a fit: mostly the target's own, sum one."""
+    density = (log_target - log_target.max()).exp() * weights
+    return (
+        1.0 - UNIFORM_SHARE
+    ) * density / density.sum() + UNIFORM_SHARE * weights / weights.sum()
