@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import mdtraj
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 import gaussian_pair as pair
 from helmflow.cli import app
+from helmflow.errors import ConvergenceError
+from helmflow.results import RunDirectory
 from openmm_systems import argon
 
 
@@ -36,6 +39,18 @@ def test_from_files_to_result_and_report(files, tmp_path):
     assert "bar" in methods
     assert "bar, gaussian map" in methods
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    settings = tomllib.loads((tmp_path / "run" / "settings.toml").read_text())
+    assert settings == {
+        "map": "gaussian",
+        "steps": 600,
+        "solute": "",
+        "temperature": 300.0,
+        "seed": 0,
+        "platform": "Reference",
+        "threads": 1,
+        "start": 0,
+        "stride": 1,
+    }
     with np.load(tmp_path / "run" / "work.npz") as work:
         assert work["w_F"].shape == (400,)
     page = (tmp_path / "run" / "report.html").read_text()
@@ -83,7 +98,7 @@ def test_exchanged_trajectories_exit_with_1(files, tmp_path):
 
 
 def test_rounded_coordinates_are_a_graded_warning(tmp_path):
-    arguments = pair.write(tmp_path / "xtc", kind="xtc")
+    arguments = pair.write(tmp_path / "xyz", kind="xyz")
     done = call(arguments, "--out", str(tmp_path / "run"), "--json")
     result = json.loads(done.stdout)
     assert result["grade"] != "A"
@@ -101,6 +116,25 @@ def test_a_trajectory_that_was_cut_off_is_a_graded_warning(files, tmp_path):
     (check,) = [c for c in json.loads(done.stdout)["checks"] if c["name"] == "trajectory is whole"]
     assert not check["passed"]
     assert 190 < check["value"] < 210
+
+
+def test_a_killed_run_does_not_block_its_directory(files, tmp_path):
+    RunDirectory.create(tmp_path / "run", "seed = 1\n", "digest", resumable=False)
+    done = call(files, "--out", str(tmp_path / "run"), "--map", "none", "--stride", "4")
+    assert done.exit_code in (0, 1), done.output
+    assert "seed = 0" in (tmp_path / "run" / "settings.toml").read_text()
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+@pytest.mark.parametrize("error", [ConvergenceError("no end", 0.0), KeyboardInterrupt()])
+def test_a_failed_calculation_leaves_no_directory(error, files, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("helmflow.recipes.two_states.targeted.targeted_fep", fail)
+    done = call(files, "--out", str(tmp_path / "run"), "--map", "none")
+    assert done.exit_code in (1, 130)
+    assert not (tmp_path / "run").exists()
 
 
 def test_several_states(files, tmp_path):
@@ -163,7 +197,27 @@ def file_with(option, content):
     return make
 
 
+def archive_of(kind):
+    def make(folder, files):
+        np.savez(folder / "bad.npz", positions=pair.samples(20)[0].numpy().astype(kind))
+        return files | {"--traj-a": str(folder / "bad.npz")}
+
+    return make
+
+
+def named(name):
+    def make(folder, files):
+        (folder / name).write_bytes(b"not a trajectory")
+        return files | {"--traj-a": str(folder / name)}
+
+    return make
+
+
 MISTAKES = {
+    "traj-a: expected real numbers, got": archive_of(complex),
+    "of type <U": archive_of(str),
+    "x.h5": named("x.h5"),
+    "neither .npz nor a format of mdtraj": named("x.extxyz"),
     "traj-a: expected one box per frame": boxes_of_other_frames,
     "system-a: expected a System without constraints": lambda folder, files: with_system(
         folder, files, lambda system: system.addConstraint(0, 1, 0.3)

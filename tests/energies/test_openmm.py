@@ -10,7 +10,8 @@ import torch
 
 from helmflow.checks import check_energy
 from helmflow.energies.lennard_jones import LennardJones
-from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system, reduced_box
+from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system
+from helmflow.energies.openmm_boxes import reduced_box
 from helmflow.errors import EnergyError, InputError
 from openmm_systems import argon, four_site_water, oscillators
 

@@ -12,14 +12,18 @@ from typer.testing import CliRunner
 
 import gaussian_pair as pair
 from assertions import assert_consistent
+from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.scaling import VolumeScaling
 from helmflow.cli import app
 from helmflow.energies.constant_pressure import BAR, ConstantPressure, with_boxes
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.errors import InputError
 from helmflow.recipes.two_states.multistate import multistate
 from helmflow.recipes.two_states.openmm_files import openmm_state
+from helmflow.recipes.two_states.shards import merge_shards, work_shard
 from helmflow.recipes.two_states.targeted import targeted_fep
 from helmflow.recipes.two_states.volumes import volume_series
+from helmflow.training.map_fit import GaussianFit
 from openmm_systems import argon
 
 N, KELVIN = 20, 300.0
@@ -203,6 +207,65 @@ def test_a_barostat_left_in_costs_one_grade(files, tmp_path):
     assert "MonteCarloBarostat left out" in check["explanation"]
     assert not check["passed"]
     assert result["grade"] != "A"
+
+
+def with_a_bad_box(bad):
+    x = samples(40)
+    x[0][3, -3:] *= bad
+    return x
+
+
+@pytest.mark.parametrize("bad", [math.nan, 0.0, 0.01], ids=["nan", "flat", "too small"])
+def test_a_sample_in_an_impossible_box_is_left_out(bad):
+    """The last is smaller than twice the cutoff, which OpenMM refuses."""
+    x = with_a_bad_box(bad)
+    whole = targeted_fep(*states(), torch.cat([x[0][:3], x[0][4:]]), x[1])
+    shards = [work_shard(*states(), *x, part=(i, 2)) for i in (1, 2)]
+    several = multistate(states(), x)
+    for found in (targeted_fep(*states(), *x), merge_shards(shards), several):
+        (check,) = [c for c in found.result.checks if c.name == "samples left out"]
+        assert check.value == pytest.approx(1 / 80)
+        assert found.result.value == pytest.approx(whole.result.value, rel=1e-6)
+
+
+def test_a_frame_in_an_impossible_box_is_left_out(files, tmp_path):
+    positions, boxes = draw(10.0, 100, 0)
+    boxes[3] = math.nan
+    np.savez(tmp_path / "a.npz", positions=positions, boxes=boxes)
+    bad = files | {"--traj-a": str(tmp_path / "a.npz")}
+    done = call(bad, tmp_path / "run", "--pressure", "10", "--json")
+    assert done.exit_code in (0, 1), done.output
+    checks = json.loads(done.stdout)["checks"]
+    assert [c["value"] for c in checks if c["name"] == "samples left out"] == [1 / 200]
+
+
+class Shifted(Bijector):
+    """Moves all particles, and the box as well if told to."""
+
+    def __init__(self, box=0.0):
+        super().__init__()
+        self.shift = torch.full((N + 3, 3), 0.1, dtype=torch.float64)
+        self.shift[-3:] = box
+
+    def forward(self, x):
+        return x + self.shift, x.new_zeros(len(x))
+
+    def inverse(self, y):
+        return y - self.shift, y.new_zeros(len(y))
+
+
+def test_a_map_at_constant_pressure_leaves_the_box():
+    x = samples(40)
+    plain = targeted_fep(*states(), *x)
+    for able in (Identity(), Shifted()):
+        found = targeted_fep(*states(), *x, map=able)
+        assert found.mapped.value == pytest.approx(plain.plain.value)
+    stretched = VolumeScaling(1.1, N + 3)
+    for wrong in (GaussianFit(), Shifted(1e-3), stretched):
+        with pytest.raises(InputError, match="map: expected none at constant pressure"):
+            targeted_fep(*states(), *x, map=wrong)
+        with pytest.raises(InputError, match="map: expected none at constant pressure"):
+            work_shard(*states(), *x, part=(1, 2), map=wrong)
 
 
 @pytest.mark.parametrize(

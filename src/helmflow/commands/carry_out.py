@@ -28,32 +28,31 @@ def carry_out(
 ) -> Never:
     """Compute, write the directory, print, and exit: with 1 for grade F.
 
-    A directory that exists already is refused before the work.
+    A directory that holds something already is refused before the work, and nothing is left of one
+    whose work failed or was interrupted.
     """
-    from helmflow.errors import EnergyError, InputError
     from helmflow.report.page import write_page
-    from helmflow.results import RunDirectory, grade
+    from helmflow.results import grade, in_one_go
 
     digest = hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
     text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     command = shlex.join(["helmflow", *sys.argv[1:]])
-    directory = RunDirectory.create(out, text, digest, system=command, resumable=False)
-    try:
+    with in_one_go(out, text, digest, system=command) as directory:
         result, arrays = compute()
-    except (InputError, EnergyError):
-        directory.discard()
-        raise
-    checks = [*result.checks, *notes]
-    letter, reason = grade(checks, one_sided=False)
-    result = replace(result, checks=tuple(checks), grade=letter, reason=reason)
-    directory.write_work(arrays)
-    directory.write_result(result)
-    write_page(directory)
+        checks = [*result.checks, *notes]
+        letter, reason = grade(checks, one_sided=False)
+        result = replace(result, checks=tuple(checks), grade=letter, reason=reason)
+        directory.write_work(arrays)
+        directory.write_result(result)
+        write_page(directory)
     typer.echo(result.to_json() if as_json else _summary(result, out))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
 
 def _digest(path: Path) -> bytes:
+    if path.is_dir():  # some formats of trajectories are folders
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        return hashlib.sha256(b"".join(_digest(part) for part in parts)).digest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

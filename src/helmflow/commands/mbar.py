@@ -19,6 +19,7 @@ from helmflow.commands.openmm_inputs import (
     Temperature,
     Threads,
     Topology,
+    inputs,
     silent_libraries,
     workers,
 )
@@ -66,7 +67,6 @@ def mbar(
             made = multistate(states, samples, seed=seed, name=out.name)
             return made.result, made.arrays()
 
-        settings = {"seed": seed, "temperature": temperature}
-        settings |= {} if pressure is None else {"pressure": pressure}
+        settings = inputs(temperature, pressure, seed, platform, threads, start, stride)
         files = [*system, *traj, topology]
         carry_out(out, files, settings, compute, joint_notes(found), as_json=as_json)

@@ -4,8 +4,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+import typer.core
 
 from helmflow.errors import ConvergenceError, EnergyError, InputError
+
+# Typer has click's exceptions, from its own copy of click or from click, as its version goes.
+UsageError = typer.BadParameter.__mro__[1]
+
+
+class OneLineGroup(typer.core.TyperGroup):
+    """Commands whose unusable options and arguments end like all other mistakes."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
+            raise typer.Exit(2) from error
 
 
 @contextmanager

@@ -27,6 +27,28 @@ Start = Annotated[int, typer.Option(min=0, help="First frame used (equilibration
 Stride = Annotated[int, typer.Option(min=1, help="Every n-th frame is used.")]
 
 
+def inputs(
+    temperature: float,
+    pressure: float | None,
+    seed: int,
+    platform: str,
+    threads: int,
+    start: int,
+    stride: int,
+) -> dict[str, object]:
+    """The common options that shape a number, for ``settings.toml``."""
+    found = {
+        "temperature": temperature,
+        "pressure": pressure,
+        "seed": seed,
+        "platform": platform,
+        "threads": threads,
+        "start": start,
+        "stride": stride,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 @contextmanager
 def silent_libraries() -> Iterator[None]:
     """Readers of trajectories print to the C library's stdout, where a script expects JSON."""

@@ -17,7 +17,7 @@ SINGLE_PRECISION = (".dcd", ".xtc")
 
 def sample(
     run_dir: Annotated[
-        Path, typer.Argument(help="Of `helmflow run --method flow`, or of a density.")
+        Path, typer.Argument(help="Of `helmflow run --method flow`, a density or a gauge theory.")
     ],
     out: Annotated[Path, typer.Option(help=f"File to write: {', '.join(SUFFIXES)}.")],
     n: Annotated[int, typer.Option("--n", min=2, help="Configurations.")] = 1000,
@@ -36,6 +36,7 @@ def sample(
             raise InputError("out", "a new file", f"{out}, which exists")
         if weights and suffix in SINGLE_PRECISION:
             raise InputError("out", "extxyz or npz, which can hold weights", out)
+        _check_kind(run_dir, out, suffix)
         from helmflow.recipes.flow.samples import sample_flow
 
         samples = sample_flow(run_dir, n, seed=seed)
@@ -53,6 +54,15 @@ def sample(
         )
 
 
+def _check_kind(run_dir: Path, out: Path, suffix: str) -> None:
+    """Only a crystal has particles, which all formats but one are for."""
+    from helmflow.results import RunDirectory
+    from helmflow.system import load_system
+
+    if suffix != ".npz" and load_system(RunDirectory.open(run_dir).system).kind != "crystal":
+        raise InputError("out", "an .npz file for a field, links or density", out)
+
+
 def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> None:
     from helmflow.recipes.flow.configuration_files import write_extxyz, write_npz
 
@@ -60,8 +70,6 @@ def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> 
     log_w = samples.log_weights if weights else None
     if suffix == ".npz":
         write_npz(out, x, log_w, samples.system)
-    elif samples.system.kind != "crystal":
-        raise InputError("out", "an .npz file for a field or density", out)
     elif suffix in (".extxyz", ".xyz"):
         write_extxyz(out, x, log_w, samples.system)
     else:

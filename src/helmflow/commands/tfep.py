@@ -20,6 +20,7 @@ from helmflow.commands.openmm_inputs import (
     Temperature,
     Threads,
     Topology,
+    inputs,
     silent_libraries,
     workers,
 )
@@ -111,8 +112,8 @@ def tfep(
             )
             return found.result, found.arrays()
 
-        settings = {"map": map_.value, "seed": seed, "temperature": temperature}
-        settings |= {} if pressure is None else {"pressure": pressure}
+        settings = {"map": map_.value, "steps": steps, "solute": solute}
+        settings |= inputs(temperature, pressure, seed, platform, threads, start, stride)
         files = [system_a, system_b, traj_a, traj_b, topology]
         carry_out(out, files, settings, compute, joint_notes([a, b]), as_json=as_json)
 

@@ -10,6 +10,7 @@ import torch
 
 from helmflow.energies.base import Energy
 from helmflow.energies.bridge import differentiable_once
+from helmflow.energies.openmm_boxes import has_volume, reduced_box
 from helmflow.energies.openmm_context import Contexts, potential_of
 from helmflow.errors import InputError
 from helmflow.shapes import Particles, Values
@@ -38,8 +39,9 @@ class OpenMMEnergy(Energy):
     thread with a context of its own. Barostats, thermostats and the like are left out
     (``ignored`` names them), virtual sites are recomputed from their parents.
 
-    A configuration without a finite energy (particles on top of one another, NaN) has energy
-    +inf and gradient zero and adds one to ``n_infinite``; ``n_evaluations`` counts all.
+    A configuration without a finite energy (particles on top of one another, NaN, a box that is
+    NaN or flat) has energy +inf and gradient zero and adds one to ``n_infinite``;
+    ``n_evaluations`` counts all.
 
     Raises:
         InputError: the System has constraints, the platform does not exist or refuses the System;
@@ -157,7 +159,10 @@ class OpenMMEnergy(Energy):
         values = np.full(len(rows), np.inf)
         forces = np.zeros_like(rows) if gradient else None
         # Not left to OpenMM: its Reference platform returns a finite energy for a NaN position.
-        for k in np.flatnonzero(np.isfinite(rows).all((1, 2))):
+        able = np.isfinite(rows).all((1, 2))
+        if boxes is not None:
+            able &= has_volume(boxes)
+        for k in np.flatnonzero(able):
             box = None if boxes is None else boxes[k]
             values[k] = context.evaluate(rows[k], box, None if forces is None else forces[k])
         if forces is None:
@@ -206,28 +211,6 @@ def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
     if not isinstance(found, System):
         raise InputError(field, "an OpenMM System as XML", f"{path}, a {type(found).__name__}")
     return found
-
-
-def reduced_box(box: Array) -> Array:
-    """Box vectors (..., 3, 3) of the same lattice in the form OpenMM asks for.
-
-    a along x, b in the xy plane, and each vector less the whole vectors before it, so that
-    |b_x| <= a_x/2, |c_x| <= a_x/2, |c_y| <= b_y/2. Raises ``InputError`` when the lattice is
-    rotated (a not along x), as the positions would have to be as well.
-    """
-    box = np.array(box, dtype=np.float64)
-    a, b, c = (box[..., k, :] for k in range(3))
-    scale = 1e-5 * np.abs(box).max()
-    upper = np.stack([a[..., 1], a[..., 2], b[..., 2]])
-    diagonal = np.stack([a[..., 0], b[..., 1], c[..., 2]])
-    if not np.isfinite(box).all() or (diagonal <= 0).any() or (np.abs(upper) > scale).any():
-        raise InputError("boxes", "vectors a along x, b in the xy plane, c upwards", box.tolist())
-    c -= b * np.round(c[..., 1:2] / b[..., 1:2])
-    c -= a * np.round(c[..., :1] / a[..., :1])
-    b -= a * np.round(b[..., :1] / a[..., :1])
-    a[..., 1:] = 0.0
-    b[..., 2] = 0.0
-    return box
 
 
 def refuse_constraints(system: "openmm.System", field: str = "system") -> None:

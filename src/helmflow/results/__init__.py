@@ -1,6 +1,7 @@
 """What a run reports (``Result``), where (``RunDirectory``), and its progress (``Event``)."""
 
 from helmflow.results.directory import Event, RunDirectory
+from helmflow.results.one_go import in_one_go
 from helmflow.results.result import (
     Bounds,
     Check,
@@ -26,5 +27,6 @@ __all__ = [
     "Result",
     "RunDirectory",
     "grade",
+    "in_one_go",
     "installed_versions",
 ]

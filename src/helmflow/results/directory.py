@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LOCK = ".lock"
+"""Held by the process that computes, where a run cannot be resumed."""
+
+
 @dataclass(frozen=True)
 class Event:
     """One step of progress: ``completed`` of ``total`` in ``stage``, and the estimate so far.
@@ -61,17 +65,16 @@ class RunDirectory:
         """Start a run in a new or empty directory; ``digest`` identifies the system.
 
         ``system`` is the name or path that loads it, for the report. The message offers to
-        resume where the run is ``resumable``. Raises
+        resume where the run is ``resumable``; see `in_one_go` for what happens to others. Raises
         ``InputError("out", ...)`` when ``path`` already holds something.
         """
-        if path.is_file() or (path.is_dir() and any(map(_belongs_to_a_run, path.iterdir()))):
-            expected = "a new or empty directory" + (", or --resume" if resumable else "")
-            raise InputError("out", expected, f"{path}, in use")
+        cls.refuse_used(path, resumable=resumable)
         identity = {
             "schema": SCHEMA,
             "helmflow": own_version(),
             "digest": digest,
             "system": system,
+            "resumable": resumable,
         }
         try:
             write_atomically(path / "run.json", json.dumps(identity, indent=2).encode())
@@ -80,6 +83,13 @@ class RunDirectory:
         except OSError as error:
             raise InputError("out", "a directory that can be written", error) from error
         return cls(path, digest, system)
+
+    @staticmethod
+    def refuse_used(path: Path, *, resumable: bool) -> None:
+        """Raise ``InputError("out", ...)`` when ``path`` already holds something."""
+        if path.is_file() or (path.is_dir() and any(map(_belongs_to_a_run, path.iterdir()))):
+            expected = "a new or empty directory" + (", or --resume" if resumable else "")
+            raise InputError("out", expected, f"{path}, in use")
 
     @staticmethod
     def started(path: Path) -> bool:
@@ -233,4 +243,4 @@ class RunDirectory:
 
 def _belongs_to_a_run(entry: Path) -> bool:
     """Not what a process leaves that was killed while it created the directory."""
-    return entry.name != "run.json" and not entry.name.endswith(".tmp")
+    return entry.name not in ("run.json", LOCK) and not entry.name.endswith(".tmp")

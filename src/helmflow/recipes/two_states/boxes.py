@@ -6,15 +6,20 @@ import numpy as np
 import torch
 
 from helmflow.bijectors.base import Bijector
+from helmflow.energies.constant_pressure import BOX_ROWS, ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.errors import InputError
 from helmflow.recipes.two_states.endpoints import State
 from helmflow.results import Check
 from helmflow.shapes import Particles
+from helmflow.training.map_fit import MapFit
 
 Array = np.ndarray
 SAME_BOX = 1e-6
 """Difference of box vectors, relative to the longest, that counts as none."""
+
+SAME_TURN = 1e-5
+"""Distance of an image from a whole box vector, in box vectors, that counts as none."""
 
 LOOKED_AT = 4
 
@@ -57,9 +62,33 @@ def check_joined(bijectors: Sequence[Bijector], x: Particles, a: State, b: State
             for vector in first:
                 away, _ = bijector.forward(x + torch.from_numpy(vector))
                 turns = (away - home).numpy() @ np.linalg.inv(last)
-                if not np.abs(turns - np.round(turns)).max() < 1e-5:
+                if not np.abs(turns - np.round(turns)).max() < SAME_TURN:
                     expected = "one that carries the box of A onto that of B (VolumeScaling)"
                     raise InputError("map", expected, type(bijector).__name__)
+
+
+def check_keeps_boxes(given: Bijector | MapFit | None, x: Particles, a: State) -> None:
+    """Refuses maps that touch the box of configurations at constant pressure.
+
+    The box has one degree of freedom in nine numbers, so that a log-det over all of them means
+    nothing, and no fit knows which rows are a box. A finished map may move positions, periodic in
+    each configuration's own box, and must leave that box. Raises ``InputError`` otherwise.
+    """
+    if given is None or not isinstance(getattr(a, "energy", None), ConstantPressure):
+        return
+    kept = isinstance(given, Bijector)
+    x = x[:LOOKED_AT]
+    boxes = x[:, -BOX_ROWS:]
+    with torch.no_grad():
+        for k in range(BOX_ROWS if isinstance(given, Bijector) else 0):
+            home, _ = given.forward(x)
+            moved = torch.cat([x[:, :-BOX_ROWS] + boxes[:, k : k + 1], boxes], 1)
+            turns = (given.forward(moved)[0] - home) @ torch.linalg.pinv(boxes)
+            kept &= torch.allclose(home[:, -BOX_ROWS:], boxes, rtol=SAME_BOX, atol=SAME_BOX)
+            kept &= bool((turns - turns.round()).abs().max() < SAME_TURN)
+    if not kept:
+        expected = "none at constant pressure, or a finished one that leaves the box rows"
+        raise InputError("map", expected, type(given).__name__)
 
 
 def barostat_checks(*states: State) -> list[Check]:

@@ -30,8 +30,8 @@ from helmflow.recipes.two_states.endpoints import (
 )
 from helmflow.recipes.two_states.membership import membership_checks
 from helmflow.recipes.two_states.outcome import (
-    CONVENTION,
     Costs,
+    convention_of,
     losses,
     other_units,
     row,
@@ -127,7 +127,8 @@ def multistate(
     ]
     costs = Costs(clock, sum(u.n_evaluations for u in careful))
     temperature = temperature_of(*states)
-    result = _result(name, found, checks, costs, seed, temperature, potentials)
+    said = convention_of(*states)
+    result = _result(name, found, checks, costs, seed, temperature, said, potentials)
     return MultistateResult(result, found, tuple(potentials), temperature)
 
 
@@ -182,6 +183,7 @@ def _result(
     costs: Costs,
     seed: int,
     temperature: float | None,
+    convention: str,
     potentials: Sequence[Array],
 ) -> Result:
     last = len(potentials) - 1
@@ -196,7 +198,7 @@ def _result(
         stderr=ends.stderr,
         unit="kT",
         per="system",
-        convention=CONVENTION.replace("f_B - f_A", "f of the last state minus f of the first"),
+        convention=convention.replace("f_B - f_A", "f of the last state minus f of the first"),
         method="mbar",
         grade=letter,
         reason=reason,

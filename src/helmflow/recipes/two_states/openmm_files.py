@@ -12,15 +12,13 @@ from torch import Tensor
 
 from helmflow.energies.base import Energy
 from helmflow.energies.constant_pressure import ConstantPressure, with_boxes
-from helmflow.energies.openmm import (
-    OpenMMEnergy,
-    read_openmm_system,
-    reduced_box,
-    refuse_constraints,
-)
+from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system, refuse_constraints
+from helmflow.energies.openmm_boxes import reduced_box
 from helmflow.errors import InputError
+from helmflow.recipes.two_states.whole_molecules import Links, joined, links_of
 from helmflow.results import Check
-from helmflow.system.trajectory import Trajectory, check_order, read_topology, read_trajectory
+from helmflow.system.frame_files import read_topology
+from helmflow.system.trajectory import Trajectory, check_order, read_trajectory
 from helmflow.thermo import ThermodynamicState
 from helmflow.units import BOLTZMANN
 
@@ -80,7 +78,8 @@ def read_states(
 ) -> list[Sampled]:
     """One state per pair of a System (XML) and a trajectory, each given as (field, path).
 
-    The box is that of the trajectory; with a ``pressure`` in bar every frame has its own. Raises
+    The box is that of the trajectory; with a ``pressure`` in bar every frame has its own.
+    Molecules that were broken across its faces are put together along the topology's bonds. Raises
     ``InputError`` naming the field for files that are damaged or do not belong together.
     """
     if len(systems) != len(trajectories):
@@ -98,22 +97,34 @@ def read_states(
         frames = read_trajectory(
             traj_path, atoms, traj_field, start=start, stride=stride, one_box=pressure is None
         )
-        samples = torch.from_numpy(frames.positions)
-        if system.usesPeriodicBoundaryConditions():
-            if frames.box is None:
-                raise InputError(traj_field, "a box, as the system is periodic", "none")
-            if pressure is None:
-                system.setDefaultPeriodicBoxVectors(*reduced_box(frames.box))
-            else:
-                samples = with_boxes(samples, frames.box)
+        bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
+        samples = _configurations(frames, system, bonds, pressure, traj_field)
         refuse_constraints(system, field)
         state = openmm_state(
             system, temperature, pressure=pressure, platform=platform, executor=executor
         )
         notes = _notes(traj_field, frames)
-        bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
         found.append(Sampled(state, samples, notes, bonds))
     return found
+
+
+def _configurations(
+    frames: Trajectory,
+    system: "openmm.System",
+    bonds: Links,
+    pressure: float | None,
+    field: str,
+) -> Tensor:
+    """Positions, each with its box at constant pressure; otherwise the System's becomes theirs."""
+    if not system.usesPeriodicBoundaryConditions():
+        return torch.from_numpy(frames.positions)
+    if frames.box is None:
+        raise InputError(field, "a box, as the system is periodic", "none")
+    positions = joined(frames.positions, frames.box, links_of(system, bonds))
+    if pressure is not None:
+        return with_boxes(positions, frames.box)
+    system.setDefaultPeriodicBoxVectors(*reduced_box(frames.box))
+    return torch.from_numpy(positions)
 
 
 def joint_notes(sampled: Sequence[Sampled]) -> list[Check]:
@@ -164,7 +175,7 @@ def _same_order(own: np.ndarray, others: np.ndarray, field: str) -> None:
 def _notes(field: str, frames: Trajectory) -> tuple[Check, ...]:
     notes = []
     if frames.rounded is not None:
-        text = f"{field}: its format rounds to {frames.rounded}: energies from it are biased"
+        text = f"{field}: rounded to {frames.rounded}, which biases energies from it"
         notes.append(Check("trajectory is precise", 1.0, 0.0, False, "soft", text))
     if frames.n_missing:
         n, there = frames.n_missing, "frames that the file tells of are not there"

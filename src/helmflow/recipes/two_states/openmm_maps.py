@@ -14,6 +14,7 @@ from helmflow.errors import InputError
 from helmflow.recipes.two_states.boxes import same_box
 from helmflow.recipes.two_states.openmm_files import Sampled
 from helmflow.recipes.two_states.solvent_path import openmm_energy, parameter_slopes
+from helmflow.recipes.two_states.whole_molecules import links_of
 from helmflow.thermo import ThermodynamicState
 from helmflow.training.map_fit import GaussianFit, MapFit
 from helmflow.training.molecule_fit import MoleculeFit
@@ -104,9 +105,7 @@ def solute_of(a: OpenMMEnergy, b: OpenMMEnergy, text: str) -> list[int]:
 
 def molecules(energy: OpenMMEnergy, bonds: Bonds) -> list[list[int]]:
     """Particles that bonds connect, in order; virtual sites go with the particles they follow."""
-    system = energy.system
-    sites = [i for i in range(energy.n_particles) if system.isVirtualSite(i)]
-    links = [*bonds, *((i, system.getVirtualSite(i).getParticle(0)) for i in sites)]
+    links = links_of(energy.system, bonds)
     near: list[list[int]] = [[] for _ in range(energy.n_particles)]
     for i, j in links:
         near[i].append(j)

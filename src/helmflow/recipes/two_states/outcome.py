@@ -29,6 +29,11 @@ CONVENTION = (
     "f_B - f_A of the configurational integrals over Cartesian coordinates; momenta and masses "
     "are the same in both states and cancel"
 )
+TWO_TEMPERATURES = (
+    "f_B - f_A of the configurational integrals over Cartesian coordinates, each f in kT of its "
+    "own temperature, so that no other unit applies; momenta are left out: for every particle "
+    "that moves they would add -3/2 times the change of ln T"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Question:
     temperature: float | None  # kelvin
     seed: int
     one_box: bool = True  # without it works need a map
+    convention: str = CONVENTION
 
 
 def temperature_of(*states: State) -> float | None:
@@ -63,6 +69,12 @@ def temperature_of(*states: State) -> float | None:
     if not openmm or len(betas) != 1:
         return None
     return 1.0 / (BOLTZMANN["kJ/mol"] * betas.pop())
+
+
+def convention_of(*states: State) -> str:
+    """What a difference between these states is, which depends on whether they share kT."""
+    betas = [s.beta for s in states if isinstance(s, ThermodynamicState)]
+    return CONVENTION if np.allclose(betas, betas[:1], rtol=1e-12) else TWO_TEMPERATURES
 
 
 def particles_of(state: State, x: Configs) -> int | None:
@@ -105,7 +117,7 @@ def outcome(
         unit="kT",
         per="system",
         n_particles=question.n_particles,
-        convention=CONVENTION,
+        convention=question.convention,
         method=headline.method,
         grade=letter,
         reason=reason,

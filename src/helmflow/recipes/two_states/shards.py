@@ -15,7 +15,12 @@ from torch import Tensor
 from helmflow.bijectors.base import Bijector, Identity, Inverse
 from helmflow.errors import InputError
 from helmflow.generalised_work import work
-from helmflow.recipes.two_states.boxes import barostat_checks, check_joined, share_a_box
+from helmflow.recipes.two_states.boxes import (
+    barostat_checks,
+    check_joined,
+    check_keeps_boxes,
+    share_a_box,
+)
 from helmflow.recipes.two_states.endpoints import (
     CarefulPotential,
     State,
@@ -27,6 +32,7 @@ from helmflow.recipes.two_states.membership import checks_of_series, field_serie
 from helmflow.recipes.two_states.outcome import (
     Costs,
     Question,
+    convention_of,
     losses,
     particles_of,
     temperature_of,
@@ -91,10 +97,11 @@ def work_shard(
     u = [CarefulPotential(reduced_potential(state)) for state in (state_a, state_b)]
     shard = {"part": np.array([i, n]), **_heading((state_a, state_b), x, map, seed, notes)}
     shard["probe"] = _probe(x, u)
+    able = torch.isfinite(x[0]).flatten(1).all(1)
+    check_keeps_boxes(map, x[0][able], state_a)
     halves, middles = _maps(map, x, u, seed)
     shard["map_probe"] = _map_probe(x, u, halves)
     if not shard["one_box"]:
-        able = torch.isfinite(x[0]).flatten(1).all(1)
         check_joined([half for half in halves if half], x[0][able], state_a, state_b)
     for side, (sign, state) in enumerate(zip("FR", (state_a, state_b), strict=True)):
         chosen = np.arange(len(x[side]))[i - 1 :: n]
@@ -105,7 +112,8 @@ def work_shard(
             shard[f"w_{sign}"] = _works(x[side], chosen, late, u, side, halves)
         if isinstance(map, MapFit):
             shard[f"fitted_w_{sign}"] = _works(x[side], chosen, ~late, u, side, halves)
-        seen = np.intersect1d(looked_at(state, len(x[side])), chosen)
+        possible = chosen[~np.isnan(shard[f"plain_w_{sign}"])]
+        seen = np.intersect1d(looked_at(state, len(x[side])), possible)
         series = field_series(state, x[side], seen)
         if series is not None:
             shard[f"fields_{sign}"] = series
@@ -132,6 +140,7 @@ def _heading(
         "digest": np.array(_digest(x)),
         "notes": np.array(json.dumps([asdict(note) for note in said])),
         "one_box": np.array(share_a_box(*states)),
+        "convention": np.array(convention_of(*states)),
     }
 
 
@@ -170,6 +179,7 @@ def merge_shards(
         None if math.isnan(temperature) else temperature,
         seed,
         bool(shards[0]["one_box"]),
+        str(shards[0]["convention"]),
     )
     costs = Costs(clock, int(sum(s["cost"][1] for s in shards)))
     more = [*_stored_checks(shards), *losses(n_lost, plain.forward.size + plain.reverse.size)]

@@ -13,7 +13,12 @@ from torch import Tensor
 from helmflow.bijectors.base import Bijector
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
-from helmflow.recipes.two_states.boxes import barostat_checks, check_joined, share_a_box
+from helmflow.recipes.two_states.boxes import (
+    barostat_checks,
+    check_joined,
+    check_keeps_boxes,
+    share_a_box,
+)
 from helmflow.recipes.two_states.endpoints import (
     CarefulPotential,
     End,
@@ -26,6 +31,7 @@ from helmflow.recipes.two_states.membership import membership_checks
 from helmflow.recipes.two_states.outcome import (
     Costs,
     Question,
+    convention_of,
     losses,
     outcome,
     particles_of,
@@ -144,6 +150,7 @@ def targeted_fep(
     u_a, u_b = (CarefulPotential(reduced_potential(state)) for state in (state_a, state_b))
     end_a, end_b = End.evaluate("a", x_a, u_a, u_b), End.evaluate("b", x_b, u_b, u_a)
     plain_works = usable(end_a.work, end_b.work)
+    check_keeps_boxes(map, end_a.x, state_a)
     mapped: Mapped | None = None
     if isinstance(map, MapFit):
         mapped = through_fit(map, end_a, end_b, u_a, u_b, folds, stream(seed, "map"))
@@ -152,7 +159,8 @@ def targeted_fep(
     if mapped is not None and not one_box:
         check_joined(mapped.bijectors, end_a.x, state_a, state_b)
     temperature = temperature_of(state_a, state_b)
-    question = Question(name, particles_of(state_a, x_a), temperature, seed, one_box)
+    said = convention_of(state_a, state_b)
+    question = Question(name, particles_of(state_a, x_a), temperature, seed, one_box, said)
     more = [
         *membership_checks((state_a, state_b), (end_a, end_b)),
         *barostat_checks(state_a, state_b),
