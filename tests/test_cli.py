@@ -186,6 +186,23 @@ def test_systems_lists_what_ships(command):
     assert any(row["references"] for row in rows)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "run", "--out", "x.npz", "--n", "1"),
+        ("run", SYSTEM, "--method", "guess"),
+        ("run",),
+        ("guess",),
+        ("run", SYSTEM, "--guess"),
+    ],
+)
+def test_unusable_options_are_one_line(words, command):
+    done = command(*words)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_version(command):
     assert command("--version").stdout.startswith("helmflow ")
 

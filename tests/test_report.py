@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from helmflow.report.figures import draw_all
 from helmflow.report.page import write_page
 from helmflow.results import (
+    Bounds,
     Check,
     Cost,
     EstimateRow,
@@ -198,6 +199,12 @@ def test_a_bare_result_still_makes_a_page(result, tmp_path):
     text = write_page(run).read_text()
     assert "ln Z" in text
     assert "<h2>Checks" not in text
+
+
+def test_bounds_have_errors(result, tmp_path):
+    run = RunDirectory.create(tmp_path / "run", "", "digest")
+    run.write_result(replace(result, bounds=Bounds(-25.17, -25.16234, 3e-3, 4e-4)))
+    assert "−25.170(3) ≤ F/N ≤ −25.1623(4)" in re.sub("<[^>]*>", "", write_page(run).read_text())
 
 
 def test_works_of_two_states_are_shown_with_and_without_the_map(result, work):

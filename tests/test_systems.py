@@ -33,7 +33,7 @@ def test_all_that_should_ship_does():
     densities = [name for name in SHIPPED if name.split("/")[0] in DENSITIES]
     assert len(densities) == 21
     gauge = [name for name in SHIPPED if name.startswith(GAUGE)]
-    assert len(gauge) == 16
+    assert len(gauge) == 22
     scalar = [name for name in SHIPPED if name.startswith(("lattice/phi4_", "lattice/yukawa_"))]
     assert len(scalar) == 9
     others = [*scalar, "solvation/wca_125"]

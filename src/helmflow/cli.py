@@ -11,6 +11,7 @@ import typer
 
 from helmflow.commands.density import density
 from helmflow.commands.mbar import mbar
+from helmflow.commands.mistakes import OneLineGroup
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
 from helmflow.commands.sample import sample
 from helmflow.commands.tfep import merge, tfep
@@ -27,6 +28,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
+    cls=OneLineGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -221,9 +223,10 @@ def _finish(system: "System", settings: "Settings", directory: "RunDirectory") -
 
 def _summary(result: "Result", page: Path) -> str:
     """What a person reads after a run; the number is the last line."""
-    from helmflow.report.tables import reference_lines
+    from helmflow.report.tables import quality_lines, reference_lines
 
-    lines = [result.reason, *reference_lines(result), f"report: {page}", str(result)]
+    found = [*quality_lines(result), *reference_lines(result)]
+    lines = [result.reason, *found, f"report: {page}", str(result)]
     return "\n".join(lines)
 
 

@@ -56,6 +56,9 @@ class FlowSettings(ClosedTable):
         "base",
         description="what a flow refines: base, noisy lattice, fitted transport, loop splitting",
     )
+    coupling: float | None = Field(
+        None, gt=0, description="of the loop-splitting base; default: that of the theory"
+    )
     source: str | None = Field(
         None, description="run directory or flow file to reuse, also of another size"
     )

@@ -11,18 +11,23 @@ import pytest
 import torch
 
 from helmflow.bijectors.potential_map import TorusPotentialMap
-from helmflow.bijectors.potentials import FourierPotential, RadialPotential
-from helmflow.bijectors.radial_centres import spread_points
-from helmflow.manifolds.sphere import Sphere
+from helmflow.bijectors.potentials import FourierPotential
+from helmflow.recipes.density import architecture
+from helmflow.recipes.density.potential import CheckedPotential
+from helmflow.recipes.density.potential_maps import best_potential_map
+from helmflow.recipes.density.quadrature import integrate_on_grid
 from helmflow.streams import stream
 from helmflow.system import load_system, shipped_systems
 from helmflow.training.least_squares import LeastSquaresPlan
 from helmflow.training.potential_fit import TemperingPlan, fit_potential
 from helmflow.training.well_posedness import enforce_well_posedness
-from manifold_fits import implicit, torus_points
+from manifold_fits import torus_points
 
 pytestmark = pytest.mark.benchmark
 SEEDS = range(20)
+SMALL = {2: ((200, 6.0, 20),), 3: ((300, 6.0, 12),)}
+"""By dimension: centres, their sharpness, and nodes per height."""
+
 LIMITS = {
     "sphere/four_modes": 1e-5,
     "sphere/watson_s2": 1e-5,
@@ -49,18 +54,27 @@ def summary(name, found):
 
 
 @pytest.mark.parametrize("name", SPHERES)
-def test_spheres(name):
-    """Centres and nodes turned at random."""
-    dim = load_system(name).manifold.dim
-    n, sharpness, nodes = (200, 6.0, 20) if dim == 2 else (200, 5.0, 10)
+def test_spheres(name, monkeypatch):
+    """As `helmflow run` fits them, with one small size, to densities turned at random."""
+    monkeypatch.setattr(architecture, "SPHERE_SIZES", SMALL)
+    system = load_system(name)
+    manifold = system.manifold
     found = []
     for seed in SEEDS:
-        turn = torch.randn(dim + 1, dim + 1, generator=stream(seed, "turn"), dtype=torch.float64)
-        rotation = torch.linalg.qr(turn)[0]
-        centres = spread_points(Sphere(dim), n, stream(0, "c")) @ rotation.T
-        row, _ = implicit(name, RadialPotential(centres, sharpness), nodes, rotation, 15)
-        found.append(row.kl)
+        u = turned(CheckedPotential(system), manifold.dim + 1, stream(seed, "turn"))
+        start = architecture.symmetries(manifold, u, seed)
+        fitted = best_potential_map(manifold, u, start, seed, lambda *_: None)
+        assert fitted.least_eigenvalue > 0.0
+        grid = integrate_on_grid(manifold, u, fitted.flow)
+        assert abs(grid.mass - 1.0) < 1e-3
+        found.append(grid.kl)
     summary(name, found)
+
+
+def turned(u, n, generator):
+    draw = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(draw)[0]
+    return lambda x: u(x @ rotation)
 
 
 @pytest.mark.parametrize("name", TORI)

@@ -108,6 +108,7 @@ def test_gradient_of_the_inverse_log_slope(name):
 
 @pytest.mark.parametrize("name", CIRCLE)
 def test_circle_maps_fix_the_seam_and_join_smoothly(name):
+    """Trap: mixtures average lifted angles; one that wraps at an end would be off by a turn."""
     f = CIRCLE[name]
     _, p = numbers(f, n=100)
     zero = torch.zeros(100, dtype=torch.float64)

@@ -219,6 +219,28 @@ def test_loop_couplings(colours):
             assert abs(measured - float(log_det[0])) < 1e-5
 
 
+def test_loop_couplings_on_tiles():
+    """Weights of 4 x 4 move every tile of 8 x 12; on one tile nothing changes."""
+    small = randomised(LoopCouplings((4, 4), 2, n_bins=4, width=8), 0.3)
+    large = LoopCouplings((8, 12), 2, n_bins=4, width=8, tile=(4, 4))
+    same = LoopCouplings((4, 4), 2, n_bins=4, width=8, tile=(4, 4))
+    for flow in (large, same):
+        flow.load_state_dict(small.state_dict())
+    x = haar_matrices((2, 2, 8, 12), 2, stream(8, "tiles"))
+    with torch.no_grad():
+        y, log_det = large.forward(x)
+        back, inverse = large.inverse(y)
+        torch.testing.assert_close(back, x, rtol=0, atol=1e-9)
+        torch.testing.assert_close(inverse, -log_det, rtol=0, atol=1e-9)
+        shifted, shifted_det = large.forward(x.roll((4, 8), (2, 3)))
+        torch.testing.assert_close(shifted, y.roll((4, 8), (2, 3)), rtol=0, atol=1e-9)
+        torch.testing.assert_close(shifted_det, log_det, rtol=0, atol=1e-9)
+        one = x[:, :, :4, :4]
+        torch.testing.assert_close(same.forward(one), small.forward(one), rtol=0, atol=0)
+    with pytest.raises(InputError, match="multiples"):
+        LoopCouplings((8, 10), 2, tile=(4, 4))
+
+
 @pytest.mark.parametrize("colours", [2, 3])
 @pytest.mark.parametrize("mu", [0, 1])
 def test_gradient_layer(colours, mu):

@@ -56,6 +56,9 @@ def soft_min(dim):
 
 TORUS = {
     "autoregressive": shaken(TorusAutoregressive(3, SPLINE, [8], order=[2, 0, 1])),
+    "few neighbours": shaken(
+        TorusAutoregressive(4, SPLINE, [8], order=[1, 0, 3, 2], seen=[[1], [], [3, 0], [0]])
+    ),
     "projections": shaken(TorusAutoregressive(2, ProjectionMixture(3), [8])),
     "relative": shaken(TorusAutoregressive(4, circle_map(3), [8], relative=True)),
     "coupling": Chain(
@@ -66,7 +69,14 @@ TORUS = {
     ),
     "tree": shaken(RingTree(8, circle_map(3), [8])),
 }
-DIMS = {"autoregressive": 3, "projections": 2, "relative": 4, "coupling": 3, "tree": 8}
+DIMS = {
+    "autoregressive": 3,
+    "few neighbours": 4,
+    "projections": 2,
+    "relative": 4,
+    "coupling": 3,
+    "tree": 8,
+}
 SPHERE = {
     f"recursive {d}": (
         Chain(
@@ -269,6 +279,17 @@ def test_exact_radial_values():
     assert (log_det[:5] - torch.tensor(known, dtype=torch.float64)).abs().max() < 1e-10
 
 
+def test_an_angle_depends_on_those_it_is_shown():
+    flow = TORUS["few neighbours"]
+    x = Torus(4).uniform(1, stream(3, "x"))[0]
+    jacobian = torch.func.jacrev(lambda z: flow.forward(z[None])[0][0])(x)
+    expected = torch.eye(4, dtype=torch.bool)
+    # 1 -> 0 -> 3 and both 0 and 3 -> 2
+    for place, others in ((0, [1]), (3, [0, 1]), (2, [0, 1, 3])):
+        expected[place, others] = True
+    assert torch.equal(jacobian != 0.0, expected)
+
+
 def test_half_square_angle_joins_its_series():
     t = torch.tensor([1.0 - 0.999e-3, 1.0 - 1.001e-3], dtype=torch.float64, requires_grad=True)
     cost, first, second = half_square_angle(t)
@@ -281,6 +302,10 @@ def test_half_square_angle_joins_its_series():
 def test_mistakes():
     with pytest.raises(InputError, match="order"):
         TorusAutoregressive(3, SPLINE, [8], order=[0, 1, 1])
+    with pytest.raises(InputError, match="seen"):
+        TorusAutoregressive(3, SPLINE, [8], seen=[[], [2], []])
+    with pytest.raises(InputError, match="seen"):
+        TorusAutoregressive(3, SPLINE, [8], seen=[[], []])
     with pytest.raises(InputError, match="moved"):
         TorusCoupling([True, True], SPLINE, [8])
     with pytest.raises(InputError, match="n:"):

@@ -167,6 +167,8 @@ def test_transfer_matrix_of_the_rugged_chain():
         (lambda: SphereMixture([[0.0, 0.0, 1.0]], -3.0), "potential.concentration"),
         (lambda: SphereMixture([], 3.0), "potential.centres"),
         (lambda: TorusMixture([[0.0, 0.0], [2 * math.pi, 0.0]]), "potential.centres"),
+        (lambda: TorusMixture([[120.0, 60.0]]), "potential.centres"),
+        (lambda: TorusCosines([[1, 0]], [1.0], [90.0]), "potential.phases"),
         (lambda: TorusMixture([[0.0, math.nan]]), "potential.centres"),
         (lambda: TorusMixture([[0.0, 1.0]], weights=[0.0]), "potential.weights"),
         (lambda: TorusCosines([[1, 0]], [1.0, 2.0], [0.0]), "potential.amplitudes"),

@@ -8,16 +8,25 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from helmflow.bijectors.base import Chain
 from helmflow.cli import app
+from helmflow.densities.flow import Flow
+from helmflow.densities.reference import UniformAndNormal
 from helmflow.energies.base import Energy
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.diagnostics import acceptance_rate
 from helmflow.estimators.fep import fep
 from helmflow.recipes import free_energy
 from helmflow.recipes.density import architecture
+from helmflow.recipes.density.architecture import Architecture
 from helmflow.recipes.density.flow import fit_flow
+from helmflow.recipes.density.outcome import result_of_density
 from helmflow.recipes.density.potential import CheckedPotential
+from helmflow.recipes.density.potential_maps import FittedFlow
+from helmflow.recipes.density.quadrature import integrate_on_grid
+from helmflow.recipes.density.weighing import Clock, weigh
 from helmflow.samplers.independence import independence_metropolis
+from helmflow.settings import Settings
 from helmflow.streams import stream
 from helmflow.system import load_system
 
@@ -65,6 +74,7 @@ def test_command(tmp_path):
     assert abs(result["value"] - 4.147582849833047) < 5.0 * result["stderr"] + 1e-12
     assert abs(result["value_exact"] - 4.147582849833047) < 1e-12
     assert 0.0 <= result["kl_exact"] < 1e-9
+    assert "nats on a grid, effective sample size 99.9999" in done.output
     page = (tmp_path / "run" / "report.html").read_text()
     assert "ln Z" in page
     assert "nan" not in page.lower().split("<script")[0]
@@ -130,16 +140,52 @@ def test_same_seed_same_numbers():
     assert (first.value, first.stderr) == (second.value, second.stderr)
 
 
-def test_a_density_with_a_hole():
+def test_a_density_with_a_hole(monkeypatch):
     """+inf is weight zero: counted, never a wrong number."""
+    monkeypatch.setitem(architecture.TORUS_SIZES, 2, ((4, 16),))
     system = broken_system("inf")
     result = free_energy(system, seed=0, target_error=0.05)
     inside = 2.0 * math.pi * np.i0(1.0)
     fraction_of_cos = np.linspace(0.0, 3.0, 20_001)
     exact = math.log(np.trapezoid(np.exp(np.cos(fraction_of_cos)), fraction_of_cos) * inside)
     assert abs(result.value - exact) < 5.0 * result.stderr
+    rejected = next(row for row in result.observables if row.name == "samples of infinite energy")
+    assert 0.001 < rejected.value < 0.6
+    assert result.grade == "B"  # all checks passed, but no grid can confirm it
     assert result.value_exact is None  # the grids disagree on a jump, and that is noticed
     assert result.kl_exact is None
+
+
+ZERO = 'kind = "power_spherical"\naxis = [0.6, 0.8]\nconcentration = 3.0'
+
+
+def test_a_density_with_a_zero(tmp_path):
+    """Following it down to the zero would fold the map: the fit stops at twelve nats."""
+    result = free_energy(load_system(write(tmp_path, "S1", ZERO)), seed=0)
+    assert result.grade == "A"
+    assert result.kl_exact < 1e-3
+    assert abs(result.value - result.value_exact) < 5.0 * result.stderr
+
+
+def test_a_flow_that_has_not_learned_is_no_a(tmp_path):
+    """Bounded weights give ln Z with small errors from the uniform density, too."""
+    system = load_system(write(tmp_path, "S1", ZERO))
+    u = CheckedPotential(system)
+    settings = Settings(target_error=0.05)
+    flow = Flow(UniformAndNormal(system.manifold), Chain([]))
+    uniform = FittedFlow(flow, "uniform", 1.0, None, Architecture())
+    weighed = weigh(uniform.flow, u, settings, None, Clock(), lambda _: None)
+    quadrature = integrate_on_grid(system.manifold, u, uniform.flow)
+    result, _ = result_of_density(
+        system, settings, uniform, weighed, quadrature, u.n_evaluations, (0.0, 0.0)
+    )
+    assert result.grade == "B"
+    assert "KL(q || p)" in result.reason
+    assert abs(result.value - result.value_exact) < 5.0 * result.stderr
+    blind, _ = result_of_density(system, settings, uniform, weighed, None, 0, (0.0, 0.0))
+    estimated, exact = (next(c for c in r.checks if c.name[0] == "K") for r in (blind, result))
+    error = float(weighed.work.std()) / math.sqrt(len(weighed.work))
+    assert abs(estimated.value - exact.value) < 5.0 * error
 
 
 def broken_system(defect, tmp_path=None):
@@ -163,6 +209,11 @@ def test_broken_energies_are_refused():
     ("manifold", "potential", "message"),
     [
         ("S3", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected 2"),
+        ("T1 x R1", 'kind = "torus_mixture"\ncentres = [[0.0, 1.0]]', "manifold: expected T2"),
+        ("S2", 'kind = "torus_mixture"\ncentres = [[0.0, 1.0]]', "manifold: expected T2"),
+        ("T2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected S2"),
+        ("T2", 'kind = "torus_mixture"\ncentres = [[120.0, 60.0]]', "radians"),
+        ("S2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0], [0, 0, 1]]', "coincide"),
         ("Q3", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected"),
         ("S2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 2.0]]', "unit vectors"),
         ("T2", 'kind = "torus_mixtures"\ncentres = [[0.0, 1.0]]', "torus_mixture"),

@@ -31,6 +31,10 @@ KINDS = {
     "map": ("T1", 'kind = "torus_mixture"\ncentres = [[1.0], [3.5]]\nconcentration = 2.0'),
     "trained": ("T3", 'kind = "xy_ring"\nn = 3\ncoupling = 1.0'),
     "replayed": ("T3", 'kind = "torus_mixture"\ncentres = [[1.0, 2.0, 3.0]]'),
+    "chain": (
+        "T3",
+        'kind = "sines_and_cosines"\ndim = 3\nheight = 0.5\nfrequencies = [1, 1]',
+    ),
 }
 
 
@@ -71,6 +75,8 @@ def outcome(directory):
 def test_killed_at_any_event(kind, tmp_path, monkeypatch):
     if kind == "replayed":
         monkeypatch.setattr(training, "CLOSE", 0.0)
+    if kind == "chain":
+        monkeypatch.setattr(training, "MANY", 2)
     system, settings, directory = start(tmp_path, kind, "whole")
     seen = []
     run(system, settings, directory, seen.append)
@@ -110,12 +116,13 @@ def test_a_fitted_flow_is_not_fitted_again(tmp_path, monkeypatch):
         run(system, settings, directory, die)
     assert (directory.path / "flow.safetensors").is_file()
     monkeypatch.setattr(
-        "helmflow.recipes.density.flow.fit_potential", lambda *_: pytest.fail("fitted again")
+        "helmflow.recipes.density.potential_maps.fit_potential",
+        lambda *_: pytest.fail("fitted again"),
     )
     run(system, settings, RunDirectory.resume(directory.path, system.digest), lambda _: None)
 
 
-def test_samples_of_a_finished_run(tmp_path):
+def test_samples_of_a_finished_run(tmp_path, monkeypatch):
     system, settings, directory = start(tmp_path, "map", "run")
     run(system, settings, directory, lambda _: None)
     out = tmp_path / "samples.npz"
@@ -138,6 +145,8 @@ def test_samples_of_a_finished_run(tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     with np.load(weighted) as archive:
         assert archive["log_weight"].shape == (50,)
+    drawing = "helmflow.recipes.flow.samples.sample_flow"
+    monkeypatch.setattr(drawing, lambda *_: pytest.fail("late"))
     refused = CliRunner().invoke(
         app, ["sample", str(directory.path), "--out", str(tmp_path / "x.extxyz")]
     )

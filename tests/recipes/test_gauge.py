@@ -1,6 +1,7 @@
 """`helmflow run` on gauge theories: numbers, certificate, report, reuse, and what is refused."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,15 +12,19 @@ from helmflow.bijectors.plaquette_transport import PlaquetteTransport
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
 from helmflow.energies.gauge import U1Wilson
-from helmflow.energies.gauge_exact import exact_gauge
+from helmflow.energies.gauge_exact import exact_gauge, single_link
 from helmflow.errors import EnergyError, InputError
+from helmflow.estimators.reweighting import kish_ess
 from helmflow.manifolds.links import plaquette_angles
 from helmflow.recipes import run as run_any
-from helmflow.recipes.gauge import run, schwinger, su, u1
-from helmflow.recipes.gauge.run import load_gauge_flow, run_gauge, theory_of
+from helmflow.recipes.flow.samples import sample_flow
+from helmflow.recipes.gauge import matrices, run, schwinger, u1
+from helmflow.recipes.gauge import theory as theory_module
+from helmflow.recipes.gauge.run import identity_of, load_gauge_flow, run_gauge, theory_of
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings, TrainingSettings
 from helmflow.system import load_system
+from helmflow.training.checkpoint import save
 
 FILE = """
 schema = 1
@@ -40,10 +45,13 @@ def short_baselines(monkeypatch):
     """Baselines and fits of the size of these small lattices."""
     monkeypatch.setattr(u1, "BASELINE_STEPS", 80)
     monkeypatch.setattr(u1, "BASELINE_CHAINS", 8)
+    monkeypatch.setattr(u1, "BASELINE_BURN_IN", 10)
     monkeypatch.setattr(u1, "FIT_CHAINS", 128)
-    monkeypatch.setattr(su, "BASELINE_STEPS", 10)
+    monkeypatch.setattr(matrices, "BASELINE_STEPS", 10)
+    monkeypatch.setattr(schwinger, "FIT_SAMPLES", 1024)
     monkeypatch.setattr(schwinger, "BASELINE_STEPS", 10)
-    monkeypatch.setattr(run, "LEAST_SAMPLES", 4096)
+    monkeypatch.setattr(run, "LEAST_SAMPLES", 2048)
+    monkeypatch.setattr(theory_module, "VOLUME_SAMPLES", 64)
 
 
 def write(tmp_path, shape, potential, name="mine.toml"):
@@ -112,6 +120,114 @@ def test_loop_splitting_base(tmp_path):
     assert "tau_int(Q), HMC (at least)" in found
 
 
+def test_flow_from_another_coupling(tmp_path):
+    """Loop splitting at beta = 2, and what leads from there to beta = 5 is learned."""
+    system = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 5.0'))
+    start = FlowSettings(start="loops", coupling=2.0)
+    result = run_gauge(system, settings(flow=start), None, silent)
+    theory = theory_of(system, settings(flow=start))
+    x, log_q = theory.base.sample_and_log_prob(2000, torch.Generator().manual_seed(0))
+    alone = kish_ess((-theory.u(x) - log_q).numpy()) / 2000
+    assert alone < 0.25
+    assert result.estimates[0].ess_fraction > 0.6
+    assert abs(result.value - exact_gauge(1, 5.0, 16).log_z) < 5.0 * result.stderr
+    assert {row.method for row in result.estimates} == {"fep", "ti+cv"}
+
+
+def test_single_link(tmp_path):
+    text = 'kind = "single_link"\nn_colours = 3\nbeta = 3.0\ncoefficients = [1.0, -0.5]'
+    file = tmp_path / "link.toml"
+    file.write_text(FILE.replace("[field]\nshape = {shape}", "").format(potential=text))
+    plan = TrainingSettings(steps=40, batch=256)
+    result = run_gauge(load_system(file), settings(training=plan), None, silent)
+    exact, moments = single_link(3, 3.0, (1.0, -0.5))
+    assert result.estimates[0].ess_fraction > 0.85
+    assert abs(result.value - exact) < 5.0 * result.stderr
+    found = {row.name: row for row in result.observables}
+    for name, value in zip(("<Re tr U>/N", "<Re tr U^2>/N"), moments, strict=True):
+        assert abs(found[name].value - value) < 5.0 * found[name].stderr
+
+
+def test_matrices_on_another_size(tmp_path):
+    """Weights trained at 4 x 4 serve at 8 x 4, and only where extents are multiples."""
+    text = 'kind = "su_wilson"\nn_colours = 2\nbeta = 1.0'
+    small = load_system(write(tmp_path, [4, 4], text))
+    directory = RunDirectory.create(tmp_path / "small", "", small.digest)
+    plan = TrainingSettings(steps=12, batch=64, learning_rate=0.03)
+    run_gauge(small, settings(training=plan), directory, silent)
+    source = FlowSettings(source=str(tmp_path / "small"))
+    large = load_system(write(tmp_path, [8, 4], text, "large.toml"))
+    result = run_gauge(large, settings(method="flow", flow=source), None, silent)
+    assert abs(result.value - exact_gauge(2, 1.0, 32).log_z) < 5.0 * result.stderr
+    assert result.estimates[0].ess_fraction > 0.1  # Haar proposals: 9e-4
+    odd = load_system(write(tmp_path, [6, 4], text, "odd.toml"))
+    with pytest.raises(InputError, match="multiples"):
+        run_gauge(odd, settings(method="flow", flow=source), None, silent)
+
+
+RUNS = {
+    "u1": ('kind = "u1_wilson"\nbeta = 1.0', {}),
+    "su2": (
+        'kind = "su_wilson"\nn_colours = 2\nbeta = 1.0',
+        {"training": TrainingSettings(steps=4, batch=32, checkpoint_every=2)},
+    ),
+}
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_killed_runs_end_with_the_same_numbers_and_can_be_sampled(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "LEAST_SAMPLES", 1024)
+    monkeypatch.setattr(u1, "BASELINE_STEPS", 10)
+    potential, more = RUNS[kind]
+    file = write(tmp_path, [4, 4], potential)
+    system = load_system(file)
+    chosen = Settings(
+        seed=1,
+        target_error=1e-3,
+        max_evaluations=12_000,
+        sampling=SamplingSettings(chains=64),
+        **more,
+    )
+
+    def begun(folder):
+        text = chosen.to_toml()
+        return RunDirectory.create(tmp_path / folder, text, system.digest, system=str(file))
+
+    def outcome(directory):
+        result = json.loads((directory.path / "result.json").read_text())
+        return result, result.pop("cost")["energy_evaluations"], directory.read_work()
+
+    whole = begun("whole")
+    seen = []
+    run_any(system, chosen, whole, seen.append)
+    killed = begun("killed")
+    for moment in np.unique(np.linspace(0, len(seen) - 1, 4).astype(int)).tolist():
+        count = iter(range(len(seen) + 1))
+
+        def kill(_, moment=moment, count=count):
+            if next(count) == moment:
+                raise Killed
+
+        # the later a run is taken up again, the fewer events are left
+        with suppress(Killed):
+            run_any(system, chosen, killed, kill)
+    run_any(system, chosen, killed, silent)
+    (result, energies, work), (expected, all_energies, arrays) = outcome(killed), outcome(whole)
+    assert result == expected
+    assert energies == all_energies
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(work[name], values)
+    samples = sample_flow(whole.path, 300, seed=2)
+    assert samples.n_eff > 10
+    assert samples.configurations.shape[:2] == (300, 2)
+    weights = samples.log_weights.numpy()
+    assert abs(np.log(np.exp(weights).mean()) - expected["value"]) < 0.5
+
+
 def test_wrong_flow_is_noticed(tmp_path):
     """A mutant whose log-determinant lacks a part fails against integration and exact ln Z."""
     system = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0'))
@@ -161,8 +277,7 @@ def test_su2(tmp_path):
 def test_schwinger(tmp_path):
     text = 'kind = "schwinger"\nbeta = 1.0\nkappa = 0.276'
     system = load_system(write(tmp_path, [4, 4], text))
-    plan = TrainingSettings(steps=3, batch=32)
-    result = run_gauge(system, settings(training=plan), None, silent)
+    result = run_gauge(system, settings(), None, silent)
     found = {row.name: row for row in result.observables}
     assert -1.0 < found["<sign det D>"].value < 1.0
     assert result.grade in "ABC"
@@ -197,3 +312,15 @@ def test_settings_that_are_refused(tmp_path):
         free_energy_from_loops()
     with pytest.raises(InputError, match="method"):
         run_gauge(six, settings(method="ti"), None, silent)
+    with pytest.raises(InputError, match=r"flow\.coupling"):
+        run_gauge(six, settings(flow=FlowSettings(coupling=2.0)), None, silent)
+
+
+def test_broken_weights_are_refused(tmp_path):
+    """A flow file with NaN in it, and one of other extents than the lattice can use."""
+    system = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0'))
+    tensors = {"coefficients": torch.full((1, 36), torch.nan), "start": torch.tensor(0.0)}
+    save(tmp_path / "flow.safetensors", tensors, identity_of(system))
+    source = FlowSettings(source=str(tmp_path))
+    with pytest.raises(InputError, match="flow: expected finite weights"):
+        run_gauge(system, settings(method="flow", flow=source), None, silent)

@@ -50,7 +50,9 @@ class Cut(NamedTuple):
 class LoopCouplings(Bijector):
     """SU(N) links (batch, 2, L0, L1, N, N) moved level by level; log|det| in Haar measure.
 
-    Raises InputError unless extents are powers of two, at least 4, and N is 2 or 3.
+    The coarsest rectangles have the extents ``tile``, by default those of the lattice; on a larger
+    lattice tiles side by side are moved by the same maps. Raises InputError unless ``tile``
+    consists of powers of two, at least 4, that divide the extents, and N is 2 or 3.
     """
 
     def __init__(
@@ -60,13 +62,19 @@ class LoopCouplings(Bijector):
         *,
         n_bins: int = 8,
         width: int = 24,
+        tile: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.n_colours = require_lattice(shape), require_colours(n_colours)
-        if any(extent & (extent - 1) for extent in shape):
-            raise InputError("field.shape", "extents that are powers of two", list(shape))
-        self.cuts = _cuts(self.shape)
+        self.tile = shape if tile is None else tile
+        if any(extent < 4 or extent & (extent - 1) for extent in self.tile):
+            raise InputError(
+                "field.shape", "extents that are powers of two, at least 4", list(self.tile)
+            )
+        if any(extent % own for extent, own in zip(self.shape, self.tile, strict=True)):
+            raise InputError("field.shape", f"multiples of {list(self.tile)}", list(shape))
+        self.cuts = _cuts(self.tile)
         generator = generator or stream(0, "loop couplings")
         self.powers = POWERS[n_colours]
         self.maps = nn.ModuleList(

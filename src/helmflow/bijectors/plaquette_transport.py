@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from helmflow.bijectors.fixed_step import FixedStepFlow
 from helmflow.errors import InputError
+from helmflow.fields.loops import LoopField
 from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.manifolds.links import curl, plaquette_angles
 from helmflow.shapes import Configs, Values
@@ -21,21 +22,23 @@ class PlaquetteTransport(FixedStepFlow):
     ``b_k(t) = sum_p c_pk P_p(2t - 1)`` with Legendre polynomials P_p and the fields v_k of
     `PlaquetteField`. The links follow from the change of the plaquettes: it is the lattice
     Laplacian of a field psi, and links change by the curl of psi, which no gauge transformation
-    touches. log|det| of the links is the integral of the divergence in the plaquettes. Whatever
+    touches. With ``size + LoopField.size`` columns the fields of `LoopField` follow. log|det| of
+    the links is the integral of the divergence in the plaquettes. Whatever
     the coefficients, the flow commutes with gauge transformations, translations, rotations,
     reflections and charge conjugation, and serves at any extents.
 
-    coefficients: (P, PlaquetteField.size), parameters of the module.
+    coefficients: (P, size), parameters of the module; size that of `PlaquetteField`, or more.
     Source: M. Luescher, doi:10.1007/s00220-009-0953-7; D. Albergo et al., arXiv:2101.08176.
     """
 
     def __init__(self, coefficients: Tensor, *, n_steps: int) -> None:
         super().__init__(n_steps)
-        self.field = PlaquetteField()
-        if coefficients.ndim != 2 or coefficients.shape[1] != self.field.size:
-            raise InputError(
-                "coefficients", f"{self.field.size} columns", tuple(coefficients.shape)
-            )
+        self.fields: list[PlaquetteField | LoopField] = [PlaquetteField()]
+        if coefficients.shape[1:] == (PlaquetteField.size + LoopField.size,):
+            self.fields.append(LoopField())
+        elif coefficients.shape[1:] != (PlaquetteField.size,):
+            known = f"{PlaquetteField.size} columns, or {LoopField.size} more"
+            raise InputError("coefficients", known, tuple(coefficients.shape))
         self.coefficients = nn.Parameter(coefficients.detach().clone())
         degree = len(coefficients)
         powers = torch.zeros(degree, degree, dtype=torch.float64)
@@ -60,7 +63,10 @@ class PlaquetteTransport(FixedStepFlow):
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
         """dP/dt of plaquettes (batch, L0, L1), and its divergence (batch,)."""
         monomials = (2.0 * t - 1.0) ** torch.arange(len(self.powers), dtype=torch.float64)
-        return self.field.contract(x, (self.powers @ monomials) @ self.coefficients)
+        weights = (self.powers @ monomials) @ self.coefficients
+        parts = weights.split([field.size for field in self.fields])
+        found = [f.contract(x, part) for f, part in zip(self.fields, parts, strict=True)]
+        return sum(v for v, _ in found), sum(d for _, d in found)
 
     def _move(self, x: Configs, angles: Tensor, log_det: Values) -> tuple[Configs, Values]:
         return x + curl(inverse_laplacian(angles - plaquette_angles(x))), log_det

@@ -4,8 +4,9 @@ A potential is given on the surrounding space: its Euclidean gradient and Hessia
 map needs to know, whatever the manifold.
 """
 
-import itertools
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import final
 
 import torch
@@ -64,12 +65,7 @@ class FourierPotential(LinearPotential):
 
     def __init__(self, dim: int, radius: float) -> None:
         super().__init__()
-        reach = range(-int(radius), int(radius) + 1)
-        half = [
-            k
-            for k in itertools.product(reach, repeat=dim)
-            if k > (0,) * dim and sum(i * i for i in k) <= radius * radius
-        ]
+        half = [k for k in _whole_vectors(dim, radius * radius) if k > (0,) * dim]
         if not half:
             raise InputError("radius", "at least 1", radius)
         self.register_buffer("modes", torch.tensor(half, dtype=torch.float64))
@@ -84,6 +80,17 @@ class FourierPotential(LinearPotential):
     def features(self, x: Configs) -> "Features":
         """Cosines and sines at x."""
         return _FourierFeatures(self.modes, x @ self.modes.T)
+
+
+def _whole_vectors(dim: int, square: float) -> Iterator[tuple[int, ...]]:
+    """All vectors of ``dim`` whole numbers whose squares sum to at most ``square``, in order."""
+    if dim == 0:
+        yield ()
+        return
+    reach = int(math.sqrt(square))
+    for first in range(-reach, reach + 1):
+        for rest in _whole_vectors(dim - 1, square - first * first):
+            yield (first, *rest)
 
 
 class _FourierFeatures(Features):

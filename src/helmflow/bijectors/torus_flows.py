@@ -12,6 +12,7 @@ from helmflow.bijectors.elementwise import Composed, Elementwise
 from helmflow.errors import InputError
 from helmflow.manifolds.torus import wrap
 from helmflow.nets.mlp import Constant, Mlp, conditioner
+from helmflow.nets.side_by_side import side_by_side
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 
@@ -29,9 +30,14 @@ class TorusAutoregressive(Bijector):
     ``relative`` angles are measured from their predecessor and nets see differences only,
     ``y_k = y_(k-1) + f(x_k; net_k(cos, sin of y_j - y_(k-1)))``: a flow that turns with all its
     angles, for energies that do so too. An excluded band around ``y_k = y_(k-1)`` winds around
-    the torus, and no continuous function of cosines and sines could follow it otherwise. All nets
-    also see ``n_given`` numbers ``given`` (batch, n_given) to both directions.
+    the torus, and no continuous function of cosines and sines could follow it otherwise.
+
+    ``seen`` says for each angle which of those before it its net is shown, all by default: what
+    an energy of few neighbours needs (`elimination`). All nets also see ``n_given`` numbers
+    ``given`` (batch, n_given) to both directions. The inverse is one pass.
     """
+
+    columns: Tensor
 
     def __init__(
         self,
@@ -41,6 +47,7 @@ class TorusAutoregressive(Bijector):
         *,
         order: Sequence[int] | None = None,
         relative: bool = False,
+        seen: Sequence[Sequence[int]] | None = None,
         n_given: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -50,11 +57,15 @@ class TorusAutoregressive(Bijector):
         self.order = tuple(range(dim) if order is None else order)
         if sorted(self.order) != list(range(dim)):
             raise InputError("order", f"a permutation of 0 to {dim - 1}", self.order)
+        shown = _shown(self.order, seen, relative)
+        self.sizes = tuple(len(places) for places in shown)
+        most = max(self.sizes)
+        padded = [[*places, *[0] * (most - len(places))] for places in shown]
+        self.register_buffer("columns", torch.tensor(padded, dtype=torch.int64))
         generator = generator or stream(0, "torus flow")
         n_out = elementwise.n_parameters
-        seen = [2 * (k - 1 if relative else k) for k in range(1, dim)]
         self.nets = nn.ModuleList(
-            conditioner(n_given + n_in, hidden, n_out, generator) for n_in in [0, *seen]
+            conditioner(n_given + 2 * n, hidden, n_out, generator) for n in self.sizes
         )
         # an invariant flow leaves its first angle uniform
         if relative and not n_given:
@@ -64,40 +75,52 @@ class TorusAutoregressive(Bijector):
         """All angles in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
         given = require_given(given, self.n_given, x)
-        done: list[Tensor] = []
+        done: list[Tensor] = [x.new_zeros(0)] * self.dim
         total = torch.zeros_like(x[:, 0])
-        for k, place in enumerate(self.order):
-            y, log_slope = self.elementwise.forward(x[:, place], self._conditions(k, done, given))
-            done.append(wrap(y + done[-1]) if self.relative and done else y)
+        for k, (place, net) in enumerate(zip(self.order, self.nets, strict=True)):
+            before = done[self.order[k - 1]] if self.relative and k else None
+            others = [done[j] for j in self.columns[k, : self.sizes[k]].tolist()]
+            seen = torch.stack(others, -1) if others else x[:, :0]
+            if before is not None:
+                seen = seen - before.unsqueeze(-1)
+            y, log_slope = self.elementwise.forward(x[:, place], net(_features(seen, given)))
+            done[place] = y if before is None else wrap(y + before)
             total = total + log_slope
-        return self._in_place(done), total
+        return torch.stack(done, -1), total
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The same with every angle's predecessors known."""
+        """The same with every angle's predecessors known: all at once."""
         require_event(y, torch.Size([self.dim]))
         given = require_given(given, self.n_given, y)
-        known = [y[:, place] for place in self.order]
-        found: list[Tensor] = []
-        total = torch.zeros_like(y[:, 0])
-        for k in range(self.dim):
-            own = wrap(known[k] - known[k - 1]) if self.relative and k else known[k]
-            parameters = self._conditions(k, known[:k], given)
-            x, log_slope = self.elementwise.inverse(own, parameters)
-            found.append(x)
-            total = total + log_slope
-        return self._in_place(found), total
-
-    def _conditions(self, k: int, done: list[Tensor], given: Tensor) -> Tensor:
-        if k == 0:
-            return self.nets[0](given)
-        seen = torch.stack(done, -1)
+        own, seen = y[:, self.order], y[:, self.columns]
         if self.relative:
-            seen = seen[:, :-1] - seen[:, -1:]
-        return self.nets[k](torch.cat((seen.cos(), seen.sin(), given), -1))
+            before = torch.cat((torch.zeros_like(own[:, :1]), own[:, :-1]), 1)
+            own, seen = wrap(own - before), seen - before.unsqueeze(-1)
+        features = _features(seen, given.unsqueeze(1).expand(-1, self.dim, -1))
+        x, log_slope = self.elementwise.inverse(own, side_by_side(self.nets, features))
+        return torch.empty_like(y).index_copy(1, torch.tensor(self.order), x), log_slope.sum(1)
 
-    def _in_place(self, columns: list[Tensor]) -> Tensor:
-        ordered = sorted(zip(self.order, columns, strict=True), key=lambda pair: pair[0])
-        return torch.stack([column for _, column in ordered], -1)
+
+def _shown(
+    order: Sequence[int], seen: Sequence[Sequence[int]] | None, relative: bool
+) -> list[list[int]]:
+    """The angles that each net is shown, in the order of the nets."""
+    if seen is not None and len(seen) != len(order):
+        raise InputError("seen", f"{len(order)} lists of angles", len(seen))
+    shown = []
+    for k, place in enumerate(order):
+        # the angle that others are measured from is zero
+        before = order[: k - 1 if relative and k else k]
+        wanted = before if seen is None else seen[place]
+        if not set(wanted) <= set(order[:k]):
+            raise InputError("seen", f"angles before {place} in the order", list(wanted))
+        shown.append([j for j in before if j in wanted])
+    return shown
+
+
+def _features(seen: Tensor, given: Tensor) -> Tensor:
+    """What a net is shown: ``given``, then cosine and sine of one angle after the other."""
+    return torch.cat((given, torch.stack((seen.cos(), seen.sin()), -1).flatten(-2)), -1)
 
 
 @final

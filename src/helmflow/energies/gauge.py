@@ -12,9 +12,9 @@ from helmflow.shapes import Configs, Values
 
 
 class GaugeEnergy(Energy, ABC):
-    """An action of link variables on a lattice with extents ``shape``."""
+    """An action of link variables on a lattice with extents ``shape``, () for a single link."""
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     @abstractmethod
     def cold_start(self, n: int) -> Configs:

@@ -20,6 +20,8 @@ class SinesAndCosines(Energy):
     ``frequencies`` (p, q). Neighbours frustrate one another, so that the minima have many depths.
     """
 
+    letter = "T"
+
     def __init__(self, dim: int, height: float, frequencies: list[int]) -> None:
         super().__init__()
         if dim < 2:

@@ -19,6 +19,8 @@ class SphereMixture(DirectionMixture):
     vectors of another length.
     """
 
+    letter = "S"
+
     @property
     def dim(self) -> int:
         """Of the sphere."""
@@ -56,6 +58,7 @@ class Watson(Energy):
     Positive concentrations gather at both ends of the axis, negative ones around its equator.
     """
 
+    letter = "S"
     axis: Tensor
 
     def __init__(self, axis: list[float], concentration: float) -> None:
@@ -76,6 +79,7 @@ class PowerSpherical(Energy):
     Source: N. De Cao, W. Aziz, arXiv:2006.04437.
     """
 
+    letter = "S"
     axis: Tensor
 
     def __init__(self, axis: list[float], concentration: float) -> None:
@@ -99,6 +103,7 @@ class SphericalCauchy(Energy):
     ``rho`` from 0 (uniform) to below 1. Source: S. Kato, P. McCullagh, arXiv:1510.07679.
     """
 
+    letter = "S"
     axis: Tensor
 
     def __init__(self, axis: list[float], rho: float) -> None:

@@ -64,13 +64,18 @@ class DirectionMixture(Energy):
 class TorusMixture(DirectionMixture):
     """``exp(-U) = sum_k w_k exp(kappa_k sum_i cos(x_i - c_ki))``: products of von Mises densities.
 
-    ``centres`` (K, D) in radians; the rest as for `DirectionMixture`.
+    ``centres`` (K, D) in radians, within one turn of zero; the rest as for `DirectionMixture`.
     """
+
+    letter = "T"
 
     @property
     def dim(self) -> int:
         """Number of angles."""
         return self.centres.shape[1]
+
+    def _points(self, centres: Tensor) -> Tensor:
+        return require_radians("potential.centres", centres)
 
     def _distances(self, points: Tensor) -> Tensor:
         turns = (points[:, None] - points).remainder(TWO_PI)
@@ -83,8 +88,10 @@ class TorusMixture(DirectionMixture):
 class TorusCosines(Energy):
     """``U = -sum_k a_k cos(n_k . x - b_k)`` with rows of whole numbers n_k.
 
-    ``modes`` (K, D), ``amplitudes`` (K,), ``phases`` (K,) in radians.
+    ``modes`` (K, D), ``amplitudes`` (K,), ``phases`` (K,) in radians, within one turn of zero.
     """
+
+    letter = "T"
 
     modes: Tensor
     amplitudes: Tensor
@@ -101,7 +108,8 @@ class TorusCosines(Energy):
                 raise InputError(f"potential.{name}", f"{len(modes)} numbers", len(values))
         self.register_buffer("modes", torch.tensor(modes, dtype=torch.float64))
         self.register_buffer("amplitudes", torch.tensor(amplitudes, dtype=torch.float64))
-        self.register_buffer("phases", torch.tensor(phases, dtype=torch.float64))
+        shifts = torch.tensor(phases, dtype=torch.float64)
+        self.register_buffer("phases", require_radians("potential.phases", shifts))
         self.dim = len(modes[0])
 
     def forward(self, x: Configs) -> Values:
@@ -112,6 +120,8 @@ class TorusCosines(Energy):
 
 class XYRing(Energy):
     """Planar rotors on a ring, ``U = -coupling sum_i cos(x_i - x_(i+1))``, x_(n+1) = x_1."""
+
+    letter = "T"
 
     def __init__(self, n: int, coupling: float) -> None:
         super().__init__()
@@ -133,6 +143,8 @@ class PlanarArm(Energy):
     ``e = sum_i l_i (cos s_i, sin s_i)`` and link i at the angle ``s_i = x_1 + ... + x_i``.
     ``links`` (D,) lengths, ``places`` (K, 2) in the same unit.
     """
+
+    letter = "T"
 
     links: Tensor
     places: Tensor
@@ -164,6 +176,8 @@ class Checkerboard(Energy):
 
     ``n`` is even, so that the board closes; the gradient is zero almost everywhere.
     """
+
+    letter = "T"
 
     def __init__(self, n: int, height: float) -> None:
         super().__init__()
@@ -198,6 +212,13 @@ def mixture_arrays(
     if not bool(torch.isfinite(arrays[0]).all()):
         raise InputError("potential.centres", "finite numbers", centres)
     return arrays[0], arrays[1], arrays[2].log()
+
+
+def require_radians(field: str, angles: Tensor) -> Tensor:
+    """The angles; raises InputError for one beyond a whole turn, which will be in degrees."""
+    if bool((angles.abs() > TWO_PI).any()):
+        raise InputError(field, "radians from -2 pi to 2 pi", angles.abs().max().item())
+    return angles
 
 
 def require_columns(x: Tensor, n: int) -> None:

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from helmflow.energies.base import Energy
 from helmflow.energies.gauge import GaugeEnergy, require_coupling
 from helmflow.errors import InputError
 from helmflow.manifolds.links import require_lattice
@@ -54,19 +53,27 @@ class SUWilson(GaugeEnergy):
         require_special_unitary(x, self.n_colours)
 
 
-class SingleLink(Energy):
+class SingleLink(GaugeEnergy):
     """``S(U) = -(beta/N) Re tr sum_k c_k U^k`` of one matrix (batch, N, N) in SU(2) or SU(3).
 
+    Raises InputError for other groups, beta < 0, no or infinite coefficients c_1, c_2, ..., and
+    matrices that are not special unitary.
     Source: D. Boyda et al., doi:10.1103/PhysRevD.103.074504.
     """
 
-    def __init__(self, n_colours: int, *, beta: float, coefficients: list[float]) -> None:
+    shape: tuple[int, ...] = ()
+
+    def __init__(self, n_colours: int, *, beta: float, coefficients: tuple[float, ...]) -> None:
         super().__init__()
         self.n_colours = require_colours(n_colours)
         self.beta = require_coupling("beta", beta)
         if not coefficients or not all(math.isfinite(c) for c in coefficients):
             raise InputError("potential.coefficients", "finite numbers", coefficients)
         self.coefficients = tuple(coefficients)
+
+    def cold_start(self, n: int) -> Configs:
+        """The matrix one."""
+        return torch.eye(self.n_colours, dtype=torch.complex128).expand(n, -1, -1).clone()
 
     def forward(self, x: Configs) -> Values:
         """The action of each matrix."""
@@ -76,6 +83,14 @@ class SingleLink(Energy):
             total = total + c * trace(power).real
             power = power @ x
         return -(self.beta / self.n_colours) * total
+
+    def force(self, x: Configs) -> tuple[Values, Configs]:
+        """The action, and Hermitian F (batch, N, N) with ``dS = tr(X F)`` for ``dU = i X U``."""
+        power, slope = x, torch.zeros_like(x)
+        for k, c in enumerate(self.coefficients, start=1):
+            slope = slope + k * c * power
+            power = power @ x
+        return self(x), (self.beta / self.n_colours) * hermitian_part(slope)
 
 
 def plaquettes(x: Configs) -> Tensor:

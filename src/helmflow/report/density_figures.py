@@ -29,9 +29,11 @@ def density_map(result: Result, work: Work) -> Drawing | None:
         a, b = np.arctan2(x[:, 1], x[:, 0]), x[:, 2]
         names, shown = ("longitude, atan2(x₂, x₁)", "x₃"), log_p
     figure, (left, right) = canvas(9.4, 4.4, 2)
-    top = float(np.nanmax(shown[np.isfinite(shown)]))
+    finite = shown[np.isfinite(shown)]
+    top = float(finite.max())
+    bottom = max(top - DEPTH, float(finite.min()))
     colours = left.pcolormesh(
-        across, up, shown, vmin=top - DEPTH, vmax=top, cmap="viridis", rasterized=True
+        across, up, shown, vmin=bottom, vmax=top, cmap="viridis", rasterized=True
     )
     figure.colorbar(colours, ax=left, label="ln p")
     right.plot(a, b, ".", markersize=2.0, alpha=0.4, color=FORWARD, rasterized=True)
@@ -46,8 +48,8 @@ def density_map(result: Result, work: Work) -> Drawing | None:
     return Drawing(
         "density",
         "The density and exact samples",
-        "Left: ln p, its normalisation the ln Z above, down to 12 nats below the mode. Right: "
-        "samples of the Metropolis chain, which are distributed like p.",
+        "Left: ln p, its normalisation the ln Z above, down to at most 12 nats below the mode. "
+        "Right: samples of the Metropolis chain, which are distributed like p.",
         figure,
         {"first": first.tolist(), "second": second.tolist(), "log_p": log_p.tolist()},
     )

@@ -1,9 +1,11 @@
 """Figures of the estimate: estimators side by side, the integrand, convergence, history."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from helmflow.report.drawing import (
     ESTIMATE,
@@ -179,6 +181,12 @@ def history(result: Result, metrics: Sequence[Mapping[str, Any]]) -> Drawing | N
     right.loglog(evaluations, stderr, "o-", color=FORWARD, markersize=3)
     right.set(xlabel="energy evaluations", ylabel=f"standard error ({unit_text(result)})")
     left.set_xscale("log")
+    decades = math.log10(evaluations.max() / evaluations.min())
+    steps = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0,)
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(LogLocator(subs=range(1, 10) if decades < 0.4 else steps))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     return Drawing(
         "history",
         "During the run",

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib import rc_context
 
-from helmflow.report.charge_figures import charge_history
+from helmflow.report.charge_figures import charge_history, ess_against_volume
 from helmflow.report.density_figures import density_map, torsion_map
 from helmflow.report.drawing import STYLE, Drawing, Work, settle
 from helmflow.report.estimate_figures import comparison, convergence, history, integrand
@@ -25,6 +25,7 @@ FIGURES = (
     radial_distribution,
     energy_histogram,
     charge_history,
+    ess_against_volume,
 )
 
 

@@ -4,7 +4,7 @@ import math
 from html import escape
 
 from helmflow.estimators.estimate import format_uncertainty
-from helmflow.report.tables import number_text
+from helmflow.report.tables import number_text, quality_lines
 from helmflow.results import Check, Result
 
 GRADES = {
@@ -32,6 +32,7 @@ def headline_section(result: Result) -> str:
     reason = result.reason.replace("<=", "≤").replace(">=", "≥")
     sites = "sites" if result.quantity == "log_partition_function" else "particles"
     size = f", {result.n_particles} {sites}" if result.n_particles else ""
+    base = f", from {escape(result.base)}" if result.base else ""
     symbol = _typeset(result.symbol).replace("Delta ", "Δ")
     return f"""<section>
 <div class="headline"><div>
@@ -43,7 +44,7 @@ def headline_section(result: Result) -> str:
 <span>{word}</span></div></div>
 <p class="reason" style="border-color:{colour}">{escape(reason)}</p>
 <p class="convention">{escape(result.convention.rstrip("."))}. The digits in
-brackets are one standard error in the last digits. Method: {escape(result.method)}.</p>
+brackets are one standard error in the last digits. Method: {escape(result.method)}{base}.</p>
 </section>"""
 
 
@@ -58,10 +59,10 @@ def _also(result: Result) -> str:
             )
         )
     if result.bounds is not None:
-        lines.append(
-            f"bounds from the mean works: {result.bounds.lower:.6g} ≤ {result.symbol} ≤ "
-            f"{result.bounds.upper:.6g}"
-        )
+        bounds = result.bounds
+        lower = _bound(bounds.lower, bounds.lower_stderr)
+        upper = _bound(bounds.upper, bounds.upper_stderr)
+        lines.append(f"bounds from the mean works: {lower} ≤ {result.symbol} ≤ {upper}")
     n = result.n_particles
     if n and result.quantity == "helmholtz_free_energy" and result.per == "particle":
         corrected = format_uncertainty(result.value + math.log(n) / n, result.stderr)
@@ -69,7 +70,12 @@ def _also(result: Result) -> str:
     if result.value_exact is not None:
         sigma = (result.value - result.value_exact) / result.stderr if result.stderr > 0 else 0.0
         lines.append(f"exact: {result.value_exact:.10g} ({sigma:+.1f} σ)")
+    lines += quality_lines(result)
     return "".join(f'<p class="also">{_typeset(line)}</p>' for line in lines)
+
+
+def _bound(value: float, stderr: float | None) -> str:
+    return f"{value:.6g}" if stderr is None else format_uncertainty(value, stderr)
 
 
 def checks_section(result: Result) -> str:
@@ -139,7 +145,9 @@ def observables_section(result: Result) -> str:
     rows = [
         [
             escape(row.name),
-            _typeset(format_uncertainty(row.value, row.stderr)),
+            _number(row.value)
+            if row.stderr == 0.0
+            else _typeset(format_uncertainty(row.value, row.stderr)),
             _number(row.tau_int),
         ]
         for row in result.observables
@@ -155,9 +163,10 @@ def cost_section(result: Result) -> str:
     rows = [
         ["processor time", _duration(cost.cpu_seconds)],
         ["wall time", _duration(cost.wall_seconds)],
-        ["energy evaluations", f"{cost.energy_evaluations:,}"],
     ]
-    if cost.cpu_seconds > 0:
+    if cost.energy_evaluations > 0:
+        rows.append(["energy evaluations", f"{cost.energy_evaluations:,}"])
+    if cost.energy_evaluations > 0 and cost.cpu_seconds > 0:
         rows.append(
             ["per processor second", f"{cost.energy_evaluations / cost.cpu_seconds:,.0f} energies"]
         )

@@ -1,6 +1,7 @@
 """Tables and lines for the terminal: shipped systems, checks, deviations from published values."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -68,6 +69,20 @@ def reference_lines(result: Result) -> list[str]:
         + ("" if row.deviation_sigma is None else f": {row.deviation_sigma:+.1f} sigma")
         for row in result.references
     ]
+
+
+def quality_lines(result: Result) -> list[str]:
+    """How close the flow of a density is to it: divergence and effective sample size."""
+    found = [check.value for check in result.checks if check.name == "KL(q || p)"]
+    ess = result.estimates[0].ess_fraction if result.estimates else None
+    if not found or ess is None:
+        return []
+    how = "" if result.kl_exact is None else " on a grid"
+    # two digits of what is missing to 100 %
+    missing = max(100.0 * (1.0 - ess), 1e-10)
+    decimals = max(1, 1 - math.floor(math.log10(missing)))
+    share = f"{100.0 * ess:.{decimals}f} %"
+    return [f"KL(q || p) = {found[0]:.2g} nats{how}, effective sample size {share}"]
 
 
 def number_text(value: float, stderr: float | None) -> str:

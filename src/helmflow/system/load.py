@@ -1,6 +1,7 @@
 """From a system file to a `System`."""
 
 import hashlib
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -83,11 +84,16 @@ def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory)
 
 
 def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> System:
-    shape = table.field.shape
-    energy = build_energy(factory, table.potential, {"shape": shape})
+    shape = () if table.field is None else table.field.shape
+    supplied = {"shape": shape} if shape else {}
+    if not shape and "shape" in inspect.signature(factory).parameters:
+        raise InputError("field.shape", "the extents of a lattice", "no [field]")
+    energy = build_energy(factory, table.potential, supplied)
     if not isinstance(energy, GaugeEnergy):
         kind = repr(table.potential["kind"])
         raise InputError("potential.kind", "a potential of gauge links", kind)
+    if energy.shape != shape:
+        raise InputError("field", "none for a single link", list(shape))
     _refuse_unusable(energy, energy.cold_start(1))
     return _without_sites(table, path, energy, math.prod(shape), LATTICE_UNITS)
 
@@ -98,6 +104,10 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
     dim = getattr(energy, "dim", manifold.dim)
     if dim != manifold.dim:
         raise InputError("manifold", f"{dim} dimensions, as the potential has", table.manifold)
+    # angles do not belong on a line, where their density has no integral
+    letter = getattr(energy, "letter", None)
+    if letter is not None and repr(manifold) != f"{letter}{dim}":
+        raise InputError("manifold", f"{letter}{dim}, as the potential has", table.manifold)
     if math.isfinite(manifold.log_volume):
         _refuse_unusable(energy, manifold.uniform(1, stream(0, "one point")))
     system = _without_sites(table, path, energy, manifold.dim, Units("radian", "kT"))

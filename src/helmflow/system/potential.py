@@ -31,7 +31,7 @@ from helmflow.energies.torus import (
     TorusMixture,
     XYRing,
 )
-from helmflow.energies.wilson import SUWilson
+from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.energies.yukawa import Yukawa
 from helmflow.errors import InputError
 from helmflow.tables import ClosedTable, nearest, parse_table
@@ -47,6 +47,7 @@ ENERGIES: Mapping[str, EnergyFactory] = MappingProxyType(
         "yukawa": Yukawa,
         "u1_wilson": U1Wilson,
         "su_wilson": SUWilson,
+        "single_link": SingleLink,
         "schwinger": Schwinger,
         "growing_sphere": GrowingSphere,
         "torus_mixture": TorusMixture,

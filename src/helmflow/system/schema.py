@@ -138,10 +138,10 @@ class LatticeFieldTable(_SystemTable):
 
 
 class GaugeFieldTable(_SystemTable):
-    """A file of kind "gauge_field": links of a periodic lattice, with Haar measure."""
+    """A file of kind "gauge_field": links of a periodic lattice, or one link; Haar measure."""
 
     kind: Literal["gauge_field"]
-    field: FieldTable
+    field: FieldTable | None = None
     state: StateTable = StateTable(beta=1.0)
 
 

@@ -1,6 +1,7 @@
 """Which flow a manifold gets, and how to build it again from a few words."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -52,13 +53,16 @@ class Architecture:
     ``size`` is the place in the list of potential maps for the manifold, None for a trained flow.
     ``even``: the same at x and -x. ``angles`` of a trained flow on a torus: "given", "relative"
     (each to the one before) or "sums" (of all up to each). ``splines``: circular splines, whose
-    inverse is as fast as they are, in place of the smoother Moebius mixtures.
+    inverse is as fast as they are, in place of the smoother Moebius mixtures. ``order`` and
+    ``seen``: the order of the angles and what each depends on, where the energy couples few.
     """
 
     size: int | None = None
     even: bool = False
     angles: str = "given"
     splines: bool = False
+    order: Sequence[int] | None = None
+    seen: Sequence[Sequence[int]] | None = None
 
     def to_json(self) -> str:
         """For the header of a file; `from_json` reads it."""
@@ -109,7 +113,8 @@ def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow
     chain: list[Bijector] = []
     if isinstance(manifold, Torus):
         chain = _torus_layers(manifold.dim, circle, width, chosen, generator)
-        return Flow(base, Chain(chain)), f"autoregressive {kind}, angles {chosen.angles}"
+        given = chosen.angles if chosen.seen is None else "given those they depend on"
+        return Flow(base, Chain(chain)), f"autoregressive {kind}, angles {given}"
     if isinstance(manifold, Sphere) and manifold.dim > 1:
         circle = circle if chosen.splines else circle_map(8)
         for _ in range(2):
@@ -136,7 +141,7 @@ def _torus_layers(
     chosen: Architecture,
     generator: torch.Generator,
 ) -> list[Bijector]:
-    forwards = list(range(dim))
+    forwards = list(range(dim)) if chosen.order is None else list(chosen.order)
     one_layer = chosen.splines or chosen.angles != "given"
     layers: list[Bijector] = [
         TorusAutoregressive(
@@ -145,6 +150,7 @@ def _torus_layers(
             hidden,
             order=order,
             relative=chosen.angles == "relative",
+            seen=chosen.seen,
             generator=generator,
         )
         for order in ([forwards] if one_layer else [forwards, forwards[::-1]])

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from helmflow.estimators.diagnostics import acceptance_rate, rejection_tau
 from helmflow.estimators.reweighting import reweight
@@ -24,11 +25,14 @@ from helmflow.streams import stream
 from helmflow.system import System
 
 if TYPE_CHECKING:
-    from helmflow.recipes.density.flow import FittedFlow
+    from helmflow.recipes.density.potential_maps import FittedFlow
     from helmflow.recipes.density.quadrature import Quadrature
     from helmflow.recipes.density.weighing import Weighed
 
 Array = np.ndarray
+
+FAR = 1.0
+"""Divergence in nats above which a flow has not learned its target, however good the weights."""
 
 
 def result_of_density(
@@ -95,6 +99,7 @@ def _checks(
     checks = [
         at_most("target error", estimate.stderr, goal, "nats"),
         at_least("weights that count", estimate.n_eff, ENOUGH, "Kish's number", hard=10.0),
+        at_most("KL(q || p)", _divergence(weighed, quadrature), FAR, "nats; more is far away"),
     ]
     if quadrature is None or not quadrature.converged:
         tail = estimate.diagnostics.get("pareto_k", math.inf)
@@ -114,12 +119,26 @@ def _checks(
             )
         )
     if quadrature is not None:
-        off = abs(-estimate.value - quadrature.log_z) / max(estimate.stderr, 1e-12)
+        error = max(math.hypot(estimate.stderr, quadrature.change), 1e-12)
+        off = abs(-estimate.value - quadrature.log_z) / error
         checks += [
             at_most("flow on a grid", abs(quadrature.mass - 1.0), 1e-6, "integral minus 1"),
             at_most("ln Z on a grid", off, 4.0, "standard errors", hard=math.inf),
         ]
     return checks
+
+
+def _divergence(weighed: "Weighed", quadrature: "Quadrature | None") -> float:
+    """KL(q || p) in nats: on a grid if that has converged, else as ``<w>_q + ln Z``.
+
+    Points of infinite energy, which no weight ever counts, are left out of q and its norm.
+    """
+    if quadrature is not None and quadrature.converged:
+        return quadrature.kl
+    finite = weighed.work[torch.isfinite(weighed.work)]
+    return (
+        float(finite.mean()) - math.log(len(finite) / len(weighed.work)) - weighed.estimate.value
+    )
 
 
 def _bounds(weighed: "Weighed") -> Bounds | None:
@@ -140,11 +159,14 @@ def _observables(
     mean = reweight(potential, log_w)
     n = len(log_w)
     expected = acceptance_rate(log_w)
+    lost = float(np.isneginf(log_w).mean())
+    rejected = [Observable("samples of infinite energy", lost, math.sqrt(lost * (1 - lost) / n))]
     return [
         Observable("<u>", mean.value, mean.stderr, chain.tau_acc),
         Observable("entropy = ln Z + <u>", log_z + mean.value, mean.stderr),
         Observable("acceptance, 1 - Gini", expected, math.sqrt(expected * (1 - expected) / n)),
         Observable("tau of rejections", rejection_tau(log_w), 0.0),
+        *(rejected if lost > 0.0 else []),
     ]
 
 

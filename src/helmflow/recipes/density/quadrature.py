@@ -32,10 +32,12 @@ MAP_STEPS = 96
 class Quadrature:
     """What a grid says: ln Z, KL(q || p) in nats, the integral of q, and the best ESS per sample.
 
+    ``change`` of ln Z from a coarser grid, which is its error where the density is not smooth.
     ``converged`` tells whether a coarser grid gives the same ln Z and the integral of q is one.
     """
 
     log_z: float
+    change: float
     kl: float
     mass: float
     ess_fraction: float
@@ -60,6 +62,7 @@ def integrate_on_grid(manifold: Manifold, u: CheckedPotential, flow: Density) ->
     second_moment = float((q.numpy() * np.exp(2.0 * log_w)).sum())
     return Quadrature(
         log_z=log_z[1],
+        change=abs(log_z[1] - log_z[0]),
         kl=float(q.numpy() @ terms) - (1.0 - mass),
         mass=mass,
         ess_fraction=1.0 / second_moment,

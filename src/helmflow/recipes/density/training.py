@@ -15,6 +15,7 @@ from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.torus import Torus
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.recipes.density.architecture import Architecture, untrained
+from helmflow.recipes.density.neighbours import elimination, interactions
 from helmflow.recipes.density.potential import CheckedPotential
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
@@ -34,11 +35,14 @@ CLOSE = 2.0
 """Half the variance of the work, in nats, below which second-order steps are of use."""
 
 REPLAYS = 3
-REPLAY = ReplayPlan(rounds=20, fresh=4096, updates=30, batch=512, learning_rate=5e-3)
+REPLAY = ReplayPlan(rounds=14, fresh=16_384, updates=30, batch=512, learning_rate=1e-2)
 """For a density that such a flow does not come close to: splines, trained by replay."""
 
-CONTEST = replace(REPLAY, rounds=6)
+CONTEST = replace(REPLAY, rounds=6, fresh=4096)
 """To choose among angles."""
+
+MANY = 16
+"""Angles above which a flow starts as splines: all others cost the square of their number."""
 
 POINTS, STEPS_PER_STAGE = 1024, 12
 """Fresh points of every natural-gradient step, and steps from one damping to the next."""
@@ -110,17 +114,23 @@ def trained_flow(
 ) -> tuple[Flow, str, float, Architecture]:
     """A trained flow, what to call it, half the variance of its work, and what it is.
 
-    First Adam on the reverse divergence. If that has come close, natural-gradient steps; if not,
-    a flow of splines is trained by replay within a trust region, which loses no mode.
+    First Adam on the reverse divergence, up to `MANY` angles. If that has come close,
+    natural-gradient steps; if not, a flow of splines is trained by replay within a trust region,
+    which loses no mode.
     ``place``: a file for the stages of the training, and what identifies the system in it.
     Raises InputError for manifolds without such a flow.
     """
     stages = _begin(manifold, u, start, seed, place)
-    for k, power in enumerate(POWERS):
+    many = isinstance(manifold, Torus) and manifold.dim > MANY and start.angles == "given"
+    for k, power in enumerate(() if many else POWERS):
         report(0.2 * k / len(POWERS), f"{stages.name}, target to the power {power}")
         stages.next(partial(_descend, u, power))
     half_way = stream(seed, "half way")
-    if stages.decide("close", lambda: half_variance(stages.flow, u, half_way) < CLOSE):
+
+    def close() -> bool:
+        return not many and half_variance(stages.flow, u, half_way) < CLOSE
+
+    if stages.decide("close", close):
         for k in range(len(DAMPING) - 1):
             report(0.2 + 0.8 * k / (len(DAMPING) - 1), f"{stages.name}, second-order steps")
             stages.next(partial(_refine, u, DAMPING[k : k + 2]))
@@ -156,10 +166,17 @@ def _begin(
 def _choose(
     manifold: Manifold, u: CheckedPotential, start: Architecture, seed: int
 ) -> Architecture:
-    """Splines of the angles as they are or of their sums: whichever is learned faster."""
+    """Splines of the angles as they are or of their sums: whichever is learned faster.
+
+    Where the energy couples only some of the angles, each given only those it depends on.
+    """
     splines = replace(start, splines=True)
     if not isinstance(manifold, Torus) or manifold.dim < 3 or start.angles != "given":
         return splines
+    coupled = interactions(manifold, u, stream(seed, "pairs"))
+    order, seen = elimination(coupled)
+    if max(len(others) for others in seen) < manifold.dim - 1:
+        return replace(splines, order=order, seen=seen)
     found = []
     for angles in ("given", "sums"):
         chosen = replace(splines, angles=angles)

@@ -15,6 +15,7 @@ from helmflow.generalised_work import density_work
 from helmflow.recipes.density.samples import density_proposals
 from helmflow.recipes.flow.prepare import stored_flow
 from helmflow.recipes.flow.sampler import draws
+from helmflow.recipes.gauge.run import gauge_proposals
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.results import RunDirectory
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 LEAST_EFFECTIVE = 10.0
 """Effective samples below which exactness is a matter of luck and nothing is returned."""
 
+ALWAYS_FLOWS = ("density", "gauge_field")
+"""Kinds of systems whose runs keep a flow whatever the method."""
+
 CHUNK = 2048
 """Configurations drawn between two looks at the progress."""
 
@@ -39,8 +43,8 @@ CHUNK = 2048
 class FlowSamples:
     """Proposals of a flow with their weights, and the Metropolis chain over them.
 
-    proposals: (n, N, 3) positions of a crystal, (n, *shape) fields, or (n, n_coordinates) points
-    of a manifold, from the flow itself;
+    proposals: (n, N, 3) positions of a crystal, (n, *shape) fields, (n, n_coordinates) points of a
+    manifold, or links, from the flow itself;
     log_weights: (n,) ln p/q up to a constant. ``configurations`` are exact: the chain repeats a
     proposal where the next one was rejected.
     """
@@ -98,14 +102,14 @@ class FlowSamples:
 def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     """Draw n proposals from the flow of a finished run and make them exact by Metropolis.
 
-    ``run``: directory of ``helmflow run --method flow``, or of a density. Raises InputError for
-    any other directory, and when so few of the n proposals would be effective that the result
-    could not be trusted.
+    ``run``: directory of ``helmflow run --method flow``, or of a density or a gauge theory.
+    Raises InputError for any other directory, and when so few of the n proposals would be
+    effective that the result could not be trusted.
     """
     directory = RunDirectory.open(Path(run))
     settings = load_settings(directory.path / "settings.toml", {})
-    density = load_system(directory.system).kind == "density"
-    if settings.method != "flow" and not density:
+    kind = load_system(directory.system).kind
+    if settings.method != "flow" and kind not in ALWAYS_FLOWS:
         raise InputError("run", "a run of `helmflow run --method flow`", f"{run}")
     if directory.read_result().grade == "F":
         raise InputError("run", "a flow that passed its checks", f"{run}, whose grade is F")
@@ -114,12 +118,16 @@ def sample_flow(run: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     system = load_system(directory.system)
     if system.digest != directory.digest:
         raise InputError("run", f"the system {run} was started with", "a changed system")
-    if density:
+    if kind == "gauge_field":
+        chosen = settings.resolved(kind)
+        links = gauge_proposals(system, directory, chosen, n, stream(seed, "proposals"))
+        return _made_exact(system, *links, seed)
+    if kind == "density":
         proposals = density_proposals(system, directory, settings, n, stream(seed, "proposals"))
         return _made_exact(system, *proposals, seed)
-    if system.kind not in PROBLEMS:
+    if kind not in PROBLEMS:
         raise InputError("run", "a run of a crystal, field or density", f"one of {system.name}")
-    problem = PROBLEMS[system.kind](system)
+    problem = PROBLEMS[kind](system)
     base, _ = build_base(problem, settings)
     flow = stored_flow(problem, base, settings, directory.path)
     generator = stream(seed, "proposals")

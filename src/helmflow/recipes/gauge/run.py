@@ -1,62 +1,73 @@
 """ln Z and observables of a gauge theory: fit a flow, weigh its samples, check them."""
 
-import math
-import time
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
 from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.schwinger import Schwinger
-from helmflow.energies.wilson import SUWilson
+from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
-from helmflow.estimators.fep import fep
 from helmflow.generalised_work import density_work
+from helmflow.recipes.density.weighing import Clock
 from helmflow.recipes.gauge.outcome import arrays_of_gauge, result_of_gauge
 from helmflow.recipes.gauge.schwinger import SchwingerTheory
+from helmflow.recipes.gauge.single_link import SingleLinkTheory
 from helmflow.recipes.gauge.su import SUTheory
-from helmflow.recipes.gauge.theory import FittedGauge, GaugeTheory
+from helmflow.recipes.gauge.theory import FittedGauge, GaugeTheory, Report, ess_against_volume
 from helmflow.recipes.gauge.u1 import U1Theory
 from helmflow.recipes.path.analysis import integrate
 from helmflow.recipes.path.rounds import Progress
+from helmflow.recipes.weighing import Columns, Rounds, weighed
 from helmflow.results import Event, Result, RunDirectory
 from helmflow.settings import Settings
-from helmflow.streams import stream
 from helmflow.system import System
 from helmflow.training.checkpoint import load, save
 
 BATCH = 1024
 LEAST_SAMPLES, MOST_SAMPLES = 8192, 131_072
-FILE = "flow.safetensors"
+FILE, TRAINING = "flow.safetensors", "training/state.safetensors"
+"""In the run directory: the flow once it is fitted, and one whose training has begun."""
+
+OBSERVED = "observed_"
 
 THEORIES: Mapping[type, Callable[[System, Settings], GaugeTheory]] = MappingProxyType(
-    {U1Wilson: U1Theory, SUWilson: SUTheory, Schwinger: SchwingerTheory}
+    {
+        U1Wilson: U1Theory,
+        SUWilson: SUTheory,
+        SingleLink: SingleLinkTheory,
+        Schwinger: SchwingerTheory,
+    }
 )
 
 
 @dataclass(frozen=True)
 class WeighedLinks:
-    """Samples of the flow, their log q and works (n,), and what was measured on them."""
+    """Samples of the flow: their log q and works (n,), and what was measured on them."""
 
     log_q: Tensor
     work: Tensor
     observed: Mapping[str, Tensor]
-    some: Tensor
     estimate: Estimate
 
 
 def run_gauge(
     system: System, settings: Settings, directory: RunDirectory | None, progress: Progress
 ) -> Result:
-    """ln Z with its error and certificate, observables, and times of flow and baselines."""
-    clock = (time.process_time(), time.time())
+    """ln Z with its error and certificate, observables, and times of flow and baselines.
+
+    A ``directory`` keeps the flow once it is fitted, the state of a training and every round of
+    samples: an interrupted run goes on there and ends with the same numbers.
+    """
+    clock = Clock()
     if settings.method not in ("auto", "fep", "flow"):
         raise InputError("method", "auto, fep or flow for a gauge theory", settings.method)
     theory = theory_of(system, settings)
@@ -64,25 +75,42 @@ def run_gauge(
     def report(done: float, detail: str) -> None:
         progress(Event("flow", done, 1.0, detail, energy_evaluations=theory.n_evaluations))
 
-    samples = theory.path(report)
-    integral = None if samples is None else integrate(samples).estimate
-    source = settings.flow.source
-    if source is not None:
-        fitted = theory.load(load_gauge_flow(Path(source), system))
-    else:
-        fitted = theory.fit(samples, report)
-    if directory is not None:
-        save_gauge_flow(directory.path / FILE, fitted, system)
-    weighed = weigh(fitted.flow, theory, settings, progress)
+    fitted, integral = prepared(theory, directory, report)
+    links = weigh(fitted.flow, theory, settings, directory, clock, progress)
     progress(Event("cross-check", 0.0, 1.0, energy_evaluations=theory.n_evaluations))
     baselines = theory.baselines()
-    spent = (time.process_time() - clock[0], time.time() - clock[1])
-    result, chain = result_of_gauge(theory, fitted, weighed, integral, baselines, spent)
+    volumes = ess_against_volume(theory, fitted)
+    result, chain = result_of_gauge(theory, fitted, links, integral, baselines, clock.spent())
     if directory is not None:
-        directory.write_work(arrays_of_gauge(weighed, chain, baselines))
+        arrays = arrays_of_gauge(links, chain, baselines.series)
+        directory.write_work({**arrays, "ess_against_volume": volumes})
         directory.write_result(result)
     progress(Event("cross-check", 1.0, 1.0, "", result.value, result.stderr, theory.n_evaluations))
     return result
+
+
+def prepared(
+    theory: GaugeTheory, directory: RunDirectory | None, report: Report
+) -> tuple[FittedGauge, Estimate | None]:
+    """The flow, and -ln Z by integration where there is a path; read if the run has got so far."""
+    own = None if directory is None else directory.path / FILE
+    if own is not None and own.is_file():
+        tensors, header = load(own, identity_of(theory.system))
+        fitted = theory.load(tensors)
+        theory.n_evaluations = int(header["energies"])
+        return fitted, _estimate(header["integral"])
+    samples = theory.path(report)
+    integral = None if samples is None else integrate(samples).estimate
+    source = theory.settings.flow.source
+    if source is not None:
+        fitted = theory.load(load_gauge_flow(Path(source), theory.system))
+    else:
+        training = None if directory is None else directory.path / TRAINING
+        fitted = theory.fit(samples, report, training)
+    if own is not None:
+        header = {"energies": str(theory.n_evaluations), "integral": _text(integral)}
+        save_gauge_flow(own, fitted, theory.system, header)
+    return fitted, integral
 
 
 def theory_of(system: System, settings: Settings) -> GaugeTheory:
@@ -94,52 +122,76 @@ def theory_of(system: System, settings: Settings) -> GaugeTheory:
 
 
 def weigh(
-    flow: Density, theory: GaugeTheory, settings: Settings, progress: Progress
+    flow: Density,
+    theory: GaugeTheory,
+    settings: Settings,
+    directory: RunDirectory | None,
+    clock: Clock,
+    progress: Progress,
 ) -> WeighedLinks:
     """Draw from the flow until ln Z is known well enough, in rounds that double."""
-    generator = stream(settings.seed, "samples")
-    goal = settings.target_error or math.inf
-    parts: list[tuple[Tensor, Tensor, Mapping[str, Tensor]]] = []
-    wanted, some = LEAST_SAMPLES, torch.empty(0)
-    while True:
-        while len(parts) * BATCH < wanted:
-            with torch.no_grad():
-                x, log_q = flow.sample_and_log_prob(BATCH, generator)
-                parts.append((log_q, density_work(x, log_q, theory.u), theory.observables(x)))
-            some = x
-        log_q, work = (torch.cat([part[k] for part in parts]) for k in (0, 1))
-        estimate = fep(work.numpy())
-        exhausted = 2 * wanted > min(MOST_SAMPLES, settings.max_evaluations or MOST_SAMPLES)
-        done = min(1.0, goal / max(estimate.stderr, 1e-300))
-        progress(
-            Event(
-                "sampling", done, 1.0, "", -estimate.value, estimate.stderr, theory.n_evaluations
-            )
-        )
-        if estimate.stderr <= goal or exhausted:
-            names = parts[0][2]
-            observed = {name: torch.cat([part[2][name] for part in parts]) for name in names}
-            return WeighedLinks(log_q, work, observed, some[:64], estimate)
-        wanted *= 2
+
+    def draw(n: int, generator: Generator) -> Columns:
+        x, log_q = flow.sample_and_log_prob(n, generator)
+        columns = {"log_q": log_q, "work": density_work(x, log_q, theory.u)}
+        found = enumerate(theory.observables(x).items())
+        return columns | {f"{OBSERVED}{k}_{name}": values for k, (name, values) in found}
+
+    rounds = Rounds(BATCH, LEAST_SAMPLES, MOST_SAMPLES)
+    columns, estimate = weighed(draw, rounds, theory, settings, directory, clock, progress)
+    # files do not keep an order, the numbers do
+    numbered = sorted(name for name in columns if name.startswith(OBSERVED))
+    observed = {name.split("_", 2)[2]: columns[name] for name in numbered}
+    return WeighedLinks(columns["log_q"], columns["work"], observed, estimate)
 
 
-def save_gauge_flow(path: Path, fitted: FittedGauge, system: System) -> None:
+def gauge_proposals(
+    system: System, directory: RunDirectory, settings: Settings, n: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """n configurations of links from the flow that a run keeps, and their log weights (n,)."""
+    theory = theory_of(system, settings)
+    flow = theory.load(load(directory.path / FILE, identity_of(system))[0]).flow
+    parts, weights = [], []
+    for start in range(0, n, BATCH):
+        with torch.no_grad():
+            x, log_q = flow.sample_and_log_prob(min(BATCH, n - start), generator)
+        parts.append(x)
+        weights.append(-density_work(x, log_q, theory.u))
+    return torch.cat(parts), torch.cat(weights)
+
+
+def save_gauge_flow(
+    path: Path, fitted: FittedGauge, system: System, header: Mapping[str, str]
+) -> None:
     """Write the tensors of a flow and which theory they belong to."""
-    save(path, fitted.tensors, _identity(system) | {"system": system.name})
+    save(path, fitted.tensors, {**identity_of(system), "system": system.name, **header})
 
 
 def load_gauge_flow(path: Path, system: System) -> Mapping[str, Tensor]:
     """Tensors of a flow of the same theory at this or another size, from a file or a run.
 
-    Raises InputError for other files and theories.
+    Raises InputError for other files and theories, and for weights that are not finite.
     """
     file = path / FILE if path.is_dir() else path
     try:
-        return load(file, _identity(system))[0]
+        tensors = load(file, identity_of(system))[0]
     except InputError as error:
         raise InputError("flow", "a flow of this theory and version", error) from error
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InputError("flow", "finite weights", f"{broken[0]} of {file}")
+    return tensors
 
 
-def _identity(system: System) -> dict[str, str]:
+def identity_of(system: System) -> dict[str, str]:
+    """What a file must say to hold a flow of this theory."""
     kind = type(system.energy).__name__
     return {"flow": f"gauge {kind}", "version": metadata.version("helmflow")}
+
+
+def _text(integral: Estimate | None) -> str:
+    return "" if integral is None else json.dumps(asdict(integral))
+
+
+def _estimate(text: str) -> Estimate | None:
+    return Estimate(**json.loads(text)) if text else None

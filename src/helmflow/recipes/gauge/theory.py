@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
 from helmflow.errors import EnergyError
+from helmflow.estimators.reweighting import kish_ess
+from helmflow.generalised_work import density_work
 from helmflow.recipes.path.analysis import Samples
 from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
@@ -21,7 +24,24 @@ Array = np.ndarray
 Report = Callable[[float, str], None]
 """Called with the fraction done and what is being done."""
 
+Shape = tuple[int, int]
+Resized = tuple[Density, Callable[[Configs], Values]]
+"""A flow, and the reduced potential that it is for."""
+
 INTEGRATOR_SAMPLES = 256
+VOLUME_SAMPLES, LARGEST_VOLUME = 1024, 1024
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Established samplers of the theory.
+
+    series: the slow observable (chains, steps) by name of the sampler; target: configurations of
+    the one that moves best, which know of modes that a flow may have missed.
+    """
+
+    series: Mapping[str, Array]
+    target: Configs
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,7 @@ class GaugeTheory(ABC):
     """
 
     exact: Mapping[str, float]
+    shape: tuple[int, ...] = ()
     slow: str
     """The observable whose autocorrelation is compared with the baselines."""
 
@@ -65,8 +86,10 @@ class GaugeTheory(ABC):
         """Samples between Haar measure and the theory, for the fit and for integration."""
 
     @abstractmethod
-    def fit(self, samples: Samples | None, report: Report) -> FittedGauge:
-        """The flow."""
+    def fit(
+        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+    ) -> FittedGauge:
+        """The flow; a training keeps its state in the file ``checkpoint`` and goes on from it."""
 
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
@@ -81,8 +104,12 @@ class GaugeTheory(ABC):
         """The configurations after random gauge transformations."""
 
     @abstractmethod
-    def baselines(self) -> Mapping[str, Array]:
-        """Series of the slow observable (chains, steps) by name of an established sampler."""
+    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
+        """The same flow and action on another lattice; None where that is not possible."""
+
+    @abstractmethod
+    def baselines(self) -> Baselines:
+        """Chains of established samplers."""
 
 
 def integrator_bias(theory: GaugeTheory, fitted: FittedGauge, name: str) -> float:
@@ -96,6 +123,28 @@ def integrator_bias(theory: GaugeTheory, fitted: FittedGauge, name: str) -> floa
             x, log_q = flow.sample_and_log_prob(INTEGRATOR_SAMPLES, generator)
             works.append(theory.u(x) + log_q)
     return float((works[0] - works[1]).mean().abs())
+
+
+def ess_against_volume(theory: GaugeTheory, fitted: FittedGauge) -> Array:
+    """Rows (volume, ESS fraction) of the same flow on half, own, and up to twice the extents."""
+    shape, rows = theory.shape, []
+    if len(shape) != 2:
+        return np.empty((0, 2))
+    for scale in (0.5, 1.0, 1.5, 2.0):
+        scaled = (int(scale * shape[0]), int(scale * shape[1]))
+        if math.prod(scaled) > LARGEST_VOLUME:
+            continue
+        resized = theory.resized(fitted.tensors, scaled)
+        if resized is None:
+            continue
+        flow, u = resized
+        with torch.no_grad():
+            generator = stream(theory.settings.seed, "volume")
+            x, log_q = flow.sample_and_log_prob(VOLUME_SAMPLES, generator)
+            log_w = -density_work(x, log_q, u)
+        theory.n_evaluations += len(x)
+        rows.append((math.prod(scaled), kish_ess(log_w.numpy()) / len(x)))
+    return np.array(rows).reshape(-1, 2)
 
 
 def turned_angles(x: Configs, generator: Generator) -> Configs:

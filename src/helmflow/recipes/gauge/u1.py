@@ -1,6 +1,7 @@
 """Two-dimensional U(1): a continuous flow from Haar measure, or the loop-splitting base."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,15 +21,19 @@ from helmflow.generalised_work import density_work
 from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.recipes.flow.transport import fit_coefficients
 from helmflow.recipes.gauge.theory import (
+    Baselines,
     FittedGauge,
     GaugeTheory,
     Report,
+    Resized,
+    Shape,
     integrator_bias,
     turned_angles,
 )
 from helmflow.recipes.path.analysis import Samples
 from helmflow.samplers.heat_bath import heat_bath_sweep
 from helmflow.samplers.leapfrog import LeapfrogChains
+from helmflow.samplers.winding import winding_step
 from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
@@ -42,13 +47,14 @@ FIT_CHAINS, FIT_SWEEPS = 1024, 4
 WARM_UP, BETWEEN = 8, 2
 """Sweeps from one node to the next, and between records."""
 
+LEAST_EXTENT, RESIZED_STEPS = 4, 8
 STEPS = (8, 12, 16, 24, 32)
 """Runge-Kutta steps to choose from."""
 
 STEP_BIAS = 0.1
 """Bias of the integrator that is accepted, in target errors."""
 
-BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN = 32, 400, 50
+BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 32, 400, 50, 10
 
 
 class U1Theory(GaugeTheory):
@@ -68,17 +74,19 @@ class U1Theory(GaugeTheory):
             "<Q^2>": float(known.charge_squared or 0.0),
         }
         self.slow = "Q"
-        self.loops = settings.flow.start == "loops"
-        self.base: Density = (
-            LoopSplitting(self.shape, beta=self.beta) if self.loops else HaarAngles(self.shape)
-        )
+        chosen = settings.flow
+        if chosen.coupling is not None and chosen.start != "loops":
+            raise InputError("flow.coupling", 'flow.start = "loops" with it', chosen.start)
+        self.start = chosen.coupling or (self.beta if chosen.start == "loops" else 0.0)
+        self.base = _base(self.shape, self.start)
 
     def path(self, report: Report) -> Samples | None:
-        """Heat-bath chains at powers of the target, each node from the one before.
+        """Chains at couplings from that of the base to that of the theory, node after node.
 
-        None on the loop-splitting base, which hardly differs from the target.
+        They move by heat bath and by winding, because heat bath alone would keep the charges of
+        the base. None if the base is at the coupling of the theory: nothing is left to do.
         """
-        if self.loops:
+        if self.start == self.beta:
             return None
         ladder = Ladder.lobatto(NODES)
         generator = stream(self.settings.seed, "path")
@@ -86,48 +94,66 @@ class U1Theory(GaugeTheory):
         x, _ = self.base.sample_and_log_prob(chains, generator)
         work, controls = [], []
         for k, lam in enumerate(ladder.lam):
-            report(k / NODES, f"heat bath at beta = {lam * self.beta:.3g}")
+            beta = self.start + float(lam) * (self.beta - self.start)
+            report(k / NODES, f"heat bath at beta = {beta:.3g}")
             rows, columns = [], []
             for record in range(FIT_SWEEPS):
-                sweeps = BETWEEN if record or not k else WARM_UP
-                for _ in range(1 if lam == 0.0 else sweeps):
-                    x = heat_bath_sweep(x, float(lam) * self.beta, generator)
-                rows.append(self.u(x).numpy())
+                if k == 0:
+                    x, _ = self.base.sample_and_log_prob(chains, generator)
+                else:
+                    x = self._moved(x, beta, BETWEEN if record else WARM_UP, generator)
+                rows.append(density_work(x, self.base.log_prob(x), self.u).numpy())
                 angles = plaquette_angles(x)
-                slope = float(lam) * self.beta * torch.sin(angles)
-                columns.append(PlaquetteField().stein(angles, slope).numpy())
+                columns.append(PlaquetteField().stein(angles, beta * torch.sin(angles)).numpy())
             work.append(np.stack(rows))
             controls.append(np.stack(columns, 1))
         return Samples(ladder.lam, work, controls)
 
-    def fit(self, samples: Samples | None, report: Report) -> FittedGauge:
+    def _moved(self, x: Configs, beta: float, n_sweeps: int, generator: Generator) -> Configs:
+        u = U1Wilson(self.shape, beta=beta)
+        for _ in range(n_sweeps):
+            x = heat_bath_sweep(x, beta, generator)
+            x, _ = winding_step(x, u, generator)
+        return x
+
+    def fit(
+        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+    ) -> FittedGauge:
         """Least squares of the action on the Stein functions of the velocity fields."""
-        if samples is None:
-            return self.load({"coefficients": self._on_loops().unsqueeze(0)})
-        report(0.0, "least squares")
-        return self.load(
-            {"coefficients": torch.from_numpy(fit_coefficients(samples).coefficients)}
-        )
+        coefficients = torch.zeros(1, PlaquetteField.size, dtype=torch.float64)
+        if samples is not None:
+            report(0.0, "least squares")
+            coefficients = torch.from_numpy(fit_coefficients(samples).coefficients)
+        start = torch.tensor(self.start, dtype=torch.float64)
+        return self.load({"coefficients": coefficients, "start": start})
 
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
-        """The continuous flow with these coefficients."""
+        """The continuous flow with these coefficients, on the base that it was fitted to."""
+        coefficients, start = tensors["coefficients"], float(tensors["start"])
+        base = _base(self.shape, start)
+        fitted_to = f"loop splitting at beta = {start:.3g}" if start else "Haar"
+        if not coefficients.any():
+            flow = Flow(base, _transport(coefficients, 1))
+            return FittedGauge(flow, f"{fitted_to}, no flow", None, dict(tensors))
+        name = f"{fitted_to}, plaquette transport of {coefficients.numel()} coefficients"
         chosen = self.settings.flow.steps
         for n_steps in (chosen,) if chosen else STEPS:
-            fitted = self._stepped(tensors, n_steps)
+            flow, doubled = (
+                Flow(base, _transport(coefficients, n)) for n in (n_steps, 2 * n_steps)
+            )
+            fitted = FittedGauge(flow, name, doubled, dict(tensors))
             bias = integrator_bias(self, fitted, "choice of steps")
             if bias <= STEP_BIAS * (self.settings.target_error or 1.0):
                 break
         return fitted
 
-    def _stepped(self, tensors: Mapping[str, Tensor], n_steps: int) -> FittedGauge:
-        bijector = PlaquetteTransport(tensors["coefficients"], n_steps=n_steps)
-        bijector.requires_grad_(requires_grad=False)
-        flow, doubled = (
-            Flow(self.base, each) for each in (bijector, bijector.with_steps(2 * n_steps))
-        )
-        base = "loop splitting" if self.loops else "Haar"
-        name = f"{base}, plaquette transport of {tensors['coefficients'].numel()} coefficients"
-        return FittedGauge(flow, name, doubled, dict(tensors))
+    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
+        """Any extents from Haar measure, powers of two from loop splitting."""
+        start = float(tensors["start"])
+        if min(shape) < LEAST_EXTENT or (start and any(n & (n - 1) for n in shape)):
+            return None
+        flow = Flow(_base(shape, start), _transport(tensors["coefficients"], RESIZED_STEPS))
+        return flow, U1Wilson(shape, beta=self.beta)
 
     def observables(self, x: Configs) -> Mapping[str, Values]:
         """Mean plaquette, squared topological charge, topological charge."""
@@ -139,19 +165,26 @@ class U1Theory(GaugeTheory):
         """A random angle at every site."""
         return turned_angles(x, generator)
 
-    def baselines(self) -> Mapping[str, Array]:
-        """Topological charge under HMC with trajectories of length one, and under heat bath."""
+    def baselines(self) -> Baselines:
+        """Topological charge under HMC (trajectories of length one), heat bath, both steps."""
         generator = stream(self.settings.seed, "baselines")
         start, _ = HaarAngles(self.shape).sample_and_log_prob(BASELINE_CHAINS, generator)
         for k in range(BASELINE_BURN_IN):
             power = min(1.0, 2.0 * k / BASELINE_BURN_IN)
             start = heat_bath_sweep(start, power * self.beta, generator)
         found = {"HMC": self._hmc(start, generator)}
-        rows, x = [], start
-        for _ in range(BASELINE_STEPS):
-            x = heat_bath_sweep(x, self.beta, generator)
-            rows.append(topological_charge(x))
-        return {**found, "heat bath": torch.stack(rows, 1).round().numpy()}
+        u = U1Wilson(self.shape, beta=self.beta)
+        kept = []
+        for name, winds in (("heat bath", False), ("heat bath and winding", True)):
+            rows, x = [], start
+            for k in range(BASELINE_STEPS):
+                x = heat_bath_sweep(x, self.beta, generator)
+                x = winding_step(x, u, generator)[0] if winds else x
+                rows.append(topological_charge(x))
+                if winds and k % KEPT == KEPT - 1:
+                    kept.append(x)
+            found[name] = torch.stack(rows, 1).round().numpy()
+        return Baselines(found, torch.cat(kept))
 
     def _hmc(self, start: Configs, generator: Generator) -> Array:
         n_steps = max(6, round(3.0 * self.beta**0.5 * (start[0].numel() / 128) ** 0.25))
@@ -169,13 +202,10 @@ class U1Theory(GaugeTheory):
             rows.append(topological_charge(chains.x))
         return torch.stack(rows, 1).round().numpy()
 
-    def _on_loops(self) -> Tensor:
-        """What little the analytic base leaves to do, by the same least squares."""
-        generator = stream(self.settings.seed, "path")
-        x, log_q = self.base.sample_and_log_prob(FIT_CHAINS, generator)
-        angles = plaquette_angles(x)
-        controls = PlaquetteField().stein(angles, self.beta * torch.sin(angles)).numpy()
-        work = density_work(x, log_q, self.u).numpy()
-        ladder = Ladder.lobatto(3)
-        nodes = Samples(ladder.lam, [work[None]] * 3, [controls[:, None]] * 3)
-        return torch.from_numpy(fit_coefficients(nodes).coefficients[0])
+
+def _transport(coefficients: Tensor, n_steps: int) -> PlaquetteTransport:
+    return PlaquetteTransport(coefficients, n_steps=n_steps).requires_grad_(requires_grad=False)
+
+
+def _base(shape: Shape, coupling: float) -> Density:
+    return LoopSplitting(shape, beta=coupling) if coupling else HaarAngles(shape)

@@ -1,0 +1,64 @@
+"""Fields of larger loops: divergence, Stein's identity, and an action that is found again."""
+
+import math
+
+import pytest
+import torch
+
+from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.densities.flow import Flow
+from helmflow.densities.loop_splitting import LoopSplitting
+from helmflow.errors import InputError
+from helmflow.estimators.reweighting import kish_ess
+from helmflow.fields.loops import LoopField, loop_sums
+from helmflow.manifolds.links import plaquette_angles
+from helmflow.recipes.gauge.effective_action import effective_couplings, fit_to_action
+from helmflow.streams import stream
+
+
+def plaquettes(shape, n, beta=1.5):
+    links, _ = LoopSplitting(shape, beta=beta).sample_and_log_prob(n, stream(0, "x"))
+    return plaquette_angles(links)
+
+
+def test_divergence_and_sum():
+    p, field = plaquettes((4, 8), 1), LoopField()
+    weights = torch.randn(field.size, generator=stream(1, "w"), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda t: field.contract(t, weights)[0], p)
+    velocity, divergence = field.contract(p, weights)
+    measured = torch.einsum("ijij->", jacobian[0, :, :, 0])
+    assert float((measured - divergence).abs()) < 1e-10
+    assert float(velocity.sum().abs()) < 1e-10
+
+
+def test_stein_functions_have_mean_zero():
+    p = plaquettes((4, 4), 20_000)
+    found = LoopField().stein(p, 1.5 * torch.sin(p))
+    z = found.mean(1) / found.std(1).clamp_min(1e-9) * math.sqrt(20_000)
+    assert float(z.abs().max()) < 5.0
+
+
+def test_planted_action_is_found_and_reached():
+    """Weights of an action with loops added: the fit returns it, and the flow leads there."""
+    base = LoopSplitting((8, 8), beta=2.0)
+    x, _ = base.sample_and_log_prob(3000, stream(2, "x"))
+    p = plaquette_angles(x)
+    planted = torch.zeros(len(loop_sums(p[:1])), dtype=torch.float64)
+    planted[[0, 3, 4]] = torch.tensor([0.1, 0.06, -0.05], dtype=torch.float64)
+    found = effective_couplings(p, planted @ loop_sums(p) + 7.0)
+    assert float((found - planted).abs().max()) < 1e-2
+    coefficients = fit_to_action(p, planted, 2.0, stream(3, "nodes"))
+    flow = Flow(base, PlaquetteTransport(coefficients, n_steps=4))
+    with torch.no_grad():
+        y, log_q = flow.sample_and_log_prob(2000, stream(4, "y"))
+    angles = plaquette_angles(y)
+    log_w = 2.0 * torch.cos(angles).sum((1, 2)) + planted @ loop_sums(angles) - log_q
+    alone = kish_ess((planted @ loop_sums(p)).numpy()) / 3000
+    reached = kish_ess(log_w.numpy()) / 2000
+    assert alone < 0.75
+    assert reached > 0.93
+
+
+def test_mistakes():
+    with pytest.raises(InputError, match="extents"):
+        LoopField().contract(torch.zeros(1, 3, 8).double(), torch.zeros(LoopField.size).double())
