@@ -299,9 +299,8 @@ def test_files_that_are_refused(tmp_path, shape, potential, message):
         load_system(write(tmp_path, shape, potential))
 
 
-def free_energy_from_loops():
-    from_loops = Settings(flow=FlowSettings(start="loops"))
-    run_any(load_system("lattice/phi4_4"), from_loops, None, silent)
+def field_from_loops(**flow):
+    run_any(load_system("lattice/phi4_4"), Settings(flow=FlowSettings(**flow)), None, silent)
 
 
 def test_settings_that_are_refused(tmp_path):
@@ -309,7 +308,9 @@ def test_settings_that_are_refused(tmp_path):
     with pytest.raises(InputError, match="powers of two"):
         run_gauge(six, settings(flow=FlowSettings(start="loops")), None, silent)
     with pytest.raises(InputError, match="start"):
-        free_energy_from_loops()
+        field_from_loops(start="loops")
+    with pytest.raises(InputError, match=r"flow\.coupling"):
+        field_from_loops(coupling=2.0)
     with pytest.raises(InputError, match="method"):
         run_gauge(six, settings(method="ti"), None, silent)
     with pytest.raises(InputError, match=r"flow\.coupling"):

@@ -50,9 +50,9 @@ class Cut(NamedTuple):
 class LoopCouplings(Bijector):
     """SU(N) links (batch, 2, L0, L1, N, N) moved level by level; log|det| in Haar measure.
 
-    The coarsest rectangles have the extents ``tile``, by default those of the lattice; on a larger
-    lattice tiles side by side are moved by the same maps. Raises InputError unless ``tile``
-    consists of powers of two, at least 4, that divide the extents, and N is 2 or 3.
+    The coarsest rectangles have the extents ``tile``, by default the largest powers of two that
+    divide those of the lattice; tiles side by side are moved by the same maps. Raises InputError
+    unless ``tile`` consists of powers of two, at least 4, dividing the extents, and N is 2 or 3.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class LoopCouplings(Bijector):
     ) -> None:
         super().__init__()
         self.shape, self.n_colours = require_lattice(shape), require_colours(n_colours)
-        self.tile = shape if tile is None else tile
+        # n & -n is the largest power of two that divides n
+        self.tile = (shape[0] & -shape[0], shape[1] & -shape[1]) if tile is None else tile
         if any(extent < 4 or extent & (extent - 1) for extent in self.tile):
             raise InputError(
-                "field.shape", "extents that are powers of two, at least 4", list(self.tile)
+                "field.shape", "multiples of 4, tiled by powers of two", list(self.shape)
             )
         if any(extent % own for extent, own in zip(self.shape, self.tile, strict=True)):
             raise InputError("field.shape", f"multiples of {list(self.tile)}", list(shape))

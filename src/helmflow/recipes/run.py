@@ -36,10 +36,7 @@ def run(
     """
     clock = (time.process_time(), time.time())
     settings = settings.resolved(system.kind)
-    if settings.flow.source is not None and settings.method != "flow":
-        raise InputError("flow", "--method flow with it", settings.method)
-    if settings.flow.start == "loops" and system.kind != "gauge_field":
-        raise InputError("flow.start", "base, lattice or transport", "loops, for U(1) links only")
+    _require_applicable(settings, system.kind)
     if system.kind == "density":
         return run_density(system, settings, directory, progress)
     if system.kind == "gauge_field":
@@ -79,6 +76,19 @@ def run(
         Event("cross-check", 1.0, 1.0, "", result.value, result.stderr, problem.n_evaluations)
     )
     return result
+
+
+def _require_applicable(settings: Settings, kind: str) -> None:
+    """Raise InputError for settings of flows that say nothing about this run."""
+    flow = settings.flow
+    if flow.source is not None and settings.method != "flow":
+        raise InputError("flow", "--method flow with it", settings.method)
+    if kind == "gauge_field":
+        return
+    if flow.start == "loops":
+        raise InputError("flow.start", "base, lattice or transport", "loops, for U(1) links only")
+    if flow.coupling is not None:
+        raise InputError("flow.coupling", "none", "one, which is for U(1) links only")
 
 
 def _sampler(
