@@ -24,7 +24,7 @@ if os.environ.get("SMOKE") == "1":
 
 file = shipped_folder() / "alanine_dipeptide" / "torsions.npz"
 with np.load(file) as archive:
-    x, log_weight = (archive[key].astype(float) for key in ("x", "log_weight"))
+    x, log_weights = (archive[key].astype(float) for key in ("x", "log_weights"))
 x = np.mod(x, 2.0 * math.pi)  # (chains, frames, 2) in radians
 print(f"{x.shape[0]} chains of {x.shape[1]} frames, biased; log weights undo the bias")
 
@@ -37,7 +37,7 @@ basins = {
     name: [(math.radians(low), math.radians(high)) for low, high in box]
     for name, box in degrees.items()
 }
-found = hf.fit_samples(x, basins, log_weights=log_weight, seed=0)
+found = hf.fit_samples(x, basins, log_weights=log_weights, seed=0)
 print(found.result)
 for row in found.result.observables:
     print(f"  {row.name:<38} = {format_uncertainty(row.value, row.stderr)}")

@@ -11,7 +11,8 @@ def killed(path, seed):
     """As a process leaves it that is killed after its first files."""
     run = RunDirectory.create(path, f"seed = {seed}\n", "digest", resumable=False)
     (path / ".lock").touch()
-    (path / "work.npz").write_bytes(b"")
+    for name in ("work.npz", "flow.safetensors"):
+        (path / name).write_bytes(b"")
     (path / ".work.npz.1.tmp").write_bytes(b"")
     return run
 

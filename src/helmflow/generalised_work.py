@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from helmflow.bijectors.base import Bijector, Identity
+from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
 
 ReducedPotential = Callable[[Configs], Values]
@@ -23,13 +26,23 @@ def work(
     Source: C. Jarzynski, doi:10.1103/PhysRevE.65.046122.
     """
     y, log_det = (bijector or Identity()).forward(x)
-    return u_to(y) - u_from(x) - log_det
+    return require_energies(u_to(y), len(y)) - require_energies(u_from(x), len(x)) - log_det
 
 
 def density_work(x: Configs, log_q: Values, u: ReducedPotential) -> Values:
     """Work (batch,) from a normalised density (free energy zero) to a state, in kT.
 
     ``w(x) = u(x) + log q(x)``: minus the log importance weight, with <w> = f + KL(q || p).
-    For x from q this is w_F; for x from the state, w_R is minus this.
+    For x from q this is w_F; for x from the state, w_R is minus this. Raises InputError for
+    energies of another shape, which would spread over the batch.
     """
-    return u(x) + log_q
+    return require_energies(u(x), len(x)) + log_q
+
+
+def require_energies(u: Values, n: int, field: str = "energy") -> Values:
+    """The energies; raises InputError unless they are a tensor of shape (n,)."""
+    if not isinstance(u, Tensor):
+        raise InputError(field, f"a tensor of energies ({n},)", type(u).__name__)
+    if u.shape != (n,):
+        raise InputError(field, f"energies of shape ({n},)", tuple(u.shape))
+    return u

@@ -103,9 +103,9 @@ def main() -> None:
     np.savez_compressed(
         sys.argv[1],
         x=(data[..., :2] % (2.0 * np.pi)).astype(np.float32),
-        log_weight=data[..., 2].astype(np.float32),
-        bias=grid,
+        log_weights=data[..., 2].astype(np.float32),
     )
+    np.save(Path(sys.argv[1]).with_name("torsions_bias.npy"), grid)
 
 
 if __name__ == "__main__":

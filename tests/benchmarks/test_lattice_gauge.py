@@ -1,7 +1,7 @@
 """Gauge theories in two dimensions: `pytest -m benchmark -s -k lattice_gauge` prints tables.
 
 Prints effective sample sizes, acceptances, ln Z and charge against exact values, and the
-autocorrelation times of flow, heat bath and HMC. One thread, float64; about 15 CPU-minutes in all.
+autocorrelation times of flow, heat bath and HMC. One thread, float64; about 25 CPU-minutes in all.
 Published for comparison, tau_int(Q) on 16 x 16 (read off a figure, doi:10.1103/PhysRevLett.125
 .121601): flow 8.4 and 8.8, HMC 3000 and 15000 at beta = 6 and 7.
 """
@@ -93,18 +93,7 @@ def test_u1_from_haar(seed):
 
 
 @pytest.mark.parametrize(
-    ("beta", "coupling"),
-    [
-        (1, None),
-        (2, None),
-        (3, None),
-        (4, None),
-        (5, None),
-        (5, 4.0),
-        (6, 4.0),
-        (7, 4.0),
-        (7, 7.0),
-    ],
+    ("beta", "coupling"), [*FROM_HAAR, (5, 4.0), (6, 4.0), (7, 4.0), (7, 7.0)]
 )
 def test_charge_times(beta, coupling):
     """L = 16: tau_int(Q) of the flow, HMC and heat bath.
@@ -177,7 +166,7 @@ def test_single_links_of_su3(name):
         ("su2_4_beta2.2", 100, 128, 0.9),
         ("su2_8_beta2.2", 100, 256, 0.5),
         ("su3_4_beta5", 100, 256, 0.3),
-        ("su3_8_beta5", 100, 64, 0.02),
+        ("su3_8_beta5", 100, 64, 0.3),
     ],
 )
 def test_su_lattices(name, steps, batch, least):

@@ -14,7 +14,7 @@ from helmflow.bijectors.hamiltonian import (
 from helmflow.densities.flow import Flow
 from helmflow.densities.phase_space import Cotangent
 from helmflow.errors import InputError
-from helmflow.manifolds.product import Euclidean
+from helmflow.manifolds.product import Euclidean, parse_manifold
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
 from helmflow.nets.mlp import Mlp
@@ -81,6 +81,24 @@ def test_reversible_and_volume_preserving(manifold):
     ]
     for row in rows:
         assert abs(torch.linalg.det(row[0, :, 0]) - 1.0) < 1e-11
+
+
+def test_points_off_phase_space_are_refused():
+    """A vector of another length, a momentum that leaves the sphere, an angle outside."""
+    for manifold, rows in (
+        (Sphere(2), ([0.0, 0.0, 2.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0, 0.0, 0.1])),
+        (Torus(2), ([0.0, 7.0, 0.0, 0.0],)),
+    ):
+        f = HamiltonianFlow(manifold, lambda q: q.sin().sum(-1))
+        for row in rows:
+            x = torch.tensor([row], dtype=torch.float64)
+            for call in (Flow(Cotangent(manifold), f).log_prob, f.forward, f.inverse):
+                with pytest.raises(InputError, match="x:"):
+                    call(x)
+    with pytest.raises(InputError, match="manifold"):
+        Cotangent(parse_manifold("T1 x S2"))
+    lost = torch.full((2, 4), math.nan, dtype=torch.float64)
+    assert f.forward(lost)[0].isnan().all()
 
 
 def test_a_rotation_invariant_potential_conserves_angular_momentum():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helmflow.bijectors.base import Inverse
+from helmflow.bijectors.explicit_potentials import RadialSumPotential, SoftMinPotential
 from helmflow.bijectors.potential_map import (
     SpherePotentialMap,
     TorusPotentialMap,
@@ -197,6 +198,17 @@ def test_mistakes():
         FourierPotential(2, 0.5)
     with pytest.raises(InputError, match="sharpness"):
         RadialPotential(torch.eye(3), 0.0)
+    one = torch.eye(3, dtype=torch.float64)
+    for wrong in (0.0 * one, 2.0 * one, math.nan * one, one[0], one[:0]):
+        for make in (
+            lambda c: RadialPotential(c, 2.0),
+            RadialSumPotential,
+            lambda c: SoftMinPotential(c, torch.zeros(len(c)).double()),
+        ):
+            with pytest.raises(InputError, match=r"centres|points"):
+                make(wrong)
+    with pytest.raises(InputError, match="heights"):
+        SoftMinPotential(one, torch.zeros(2).double())
     with pytest.raises(InputError, match="rotations"):
         SymmetrisedPotential(FourierPotential(2, 1), 2.0 * torch.eye(2)[None])
     with pytest.raises(InputError, match="n:"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helmflow.densities.loop_splitting import LoopSplitting
+from helmflow.densities.loop_splitting import LARGEST_COUPLING, LoopSplitting
 from helmflow.densities.von_mises import draw_von_mises
 from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.gauge_exact import charge_distribution, exact_gauge
@@ -66,3 +66,14 @@ def test_mistakes():
         LoopSplitting((6, 8), beta=1.0)
     with pytest.raises(InputError, match="beta"):
         LoopSplitting((8, 8), beta=-1.0)
+    with pytest.raises(InputError, match="at most 100"):
+        LoopSplitting((8, 8), beta=101.0)
+
+
+def test_largest_coupling():
+    """Still nearly exact where couplings end."""
+    shape, beta = (8, 8), LARGEST_COUPLING
+    x, log_q = LoopSplitting(shape, beta=beta).sample_and_log_prob(1000, stream(6, "x"))
+    estimate = fep((U1Wilson(shape, beta=beta)(x) + log_q).numpy())
+    assert estimate.diagnostics["ess_fraction"] > 0.9995
+    assert abs(-estimate.value - exact_gauge(1, beta, 64).log_z) < 5.0 * estimate.stderr

@@ -170,3 +170,12 @@ def test_mistakes():
         SingleLink(2, beta=1.0, coefficients=[])
     with pytest.raises(InputError, match="n_colours"):
         exact_gauge(4, 1.0, 16)
+
+
+@pytest.mark.parametrize(("colours", "per_coupling"), [(1, 1 / 2), (2, 1 / 4), (3, 1 / 18)])
+def test_plaquettes_at_small_coupling(colours, per_coupling):
+    """Linear in beta, down to exactly zero."""
+    assert exact_gauge(colours, 0.0, 16).plaquette == 0.0
+    for beta in (1e-6, 1e-4, 1e-3, 1.9e-3, 2.1e-3):
+        found = exact_gauge(colours, beta, 16).plaquette
+        assert found == pytest.approx(per_coupling * beta, rel=1e-3, abs=1e-11)

@@ -40,6 +40,22 @@ def test_errors_are_calibrated_for_correlated_samples(rng):
     assert np.std(naive) > 1.8
 
 
+def test_errors_are_calibrated_for_weighted_samples(rng):
+    """Weights that vary within the regions enter the error, too."""
+    z, without = [], []
+    for _ in range(300):
+        noise = rng.standard_normal((2, 400))
+        first = rng.random((2, 400)) < 0.5
+        log_w = np.where(first, 1.0, 0.3) * noise
+        found = region_difference(first, ~first, log_w)
+        exact = 0.5 * (1.0 - 0.3**2)  # ln of the ratio of mean weights
+        z.append((found.value - exact) / found.stderr)
+        without.append((found.value - exact) / math.sqrt(4.0 / 800))
+    assert abs(np.mean(z)) < 5.0 / math.sqrt(300)
+    assert 0.85 < np.std(z) < 1.18
+    assert np.std(without) > 1.2
+
+
 def test_weights_turn_one_density_into_another(rng):
     """A bias of V kT on the first region is undone by log weights of V there."""
     state = chains(rng, n=4000)

@@ -8,6 +8,7 @@ from assertions import assert_consistent
 from exact import LOGNORMAL, gaussian_works
 from helmflow.errors import InputError
 from helmflow.estimators import (
+    acceptance_error,
     acceptance_rate,
     forward_ess,
     kish_ess,
@@ -33,6 +34,17 @@ def test_lognormal_weights(case, rng):
     assert_consistent(value, stderr, case.acceptance, resolve=0.005)
     value, stderr = batch_mean(rejection_tau, case, rng)
     assert_consistent(value, stderr, case.tau_acc, resolve=0.1 * case.tau_acc)
+
+
+def test_the_error_of_the_acceptance_is_calibrated(rng):
+    """Over 300 replicas of lognormal weights, where it is far from that of counted steps."""
+    sigma, n = 0.3, 400
+    exact = math.erfc(sigma / 2.0)
+    rows = sigma * rng.standard_normal((300, n))
+    z = [(acceptance_rate(row) - exact) / acceptance_error(row) for row in rows]
+    assert abs(np.mean(z)) < 5.0 / math.sqrt(300)
+    assert 0.85 < np.std(z) < 1.18
+    assert acceptance_error(rows[0]) < 0.5 * math.sqrt(exact * (1.0 - exact) / n)
 
 
 def test_both_sides_see_the_same_ess(rng):

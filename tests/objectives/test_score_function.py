@@ -9,19 +9,17 @@ from helmflow.bijectors.circle_maps import Rotation
 from helmflow.bijectors.elementwise import Composed
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive
+from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
 from helmflow.energies.torus import TorusMixture
 from helmflow.errors import EnergyError, InputError
+from helmflow.generalised_work import work
 from helmflow.manifolds.torus import Torus
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.objectives.log_variance import log_variance
-from helmflow.objectives.score_function import (
-    leave_one_out,
-    lin_log,
-    trust_region_power,
-    weighted_forward_kl,
-)
+from helmflow.objectives.path_gradient import path_gradient_reverse_kl
+from helmflow.objectives.score_function import leave_one_out, lin_log, trust_region_power
 from helmflow.streams import stream
 from helmflow.training.black_box import BlackBoxPlan, fit_without_gradient
 
@@ -112,11 +110,53 @@ def test_trust_region():
     v = torch.softmax(h * log_w, 0)
     assert abs(float((v * (500 * v).log()).sum()) - 0.3) < 1e-9
     assert trust_region_power(0.01 * log_w, 0.3) == 1.0
-    flow = make_flow()
-    with torch.no_grad():
-        x, log_q = flow.sample_and_log_prob(256, stream(6, "x"))
-    loss = weighted_forward_kl(flow, x, -(ENERGY(x) + log_q), 0.5)
-    assert torch.isfinite(gradient(flow, loss)).all()
+
+
+class Scaled(Density):
+    """A uniform density times exp(theta), whose score by theta is one everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def log_prob(self, x):
+        return self.theta.expand(len(x))
+
+    def sample_and_log_prob(self, n, generator):
+        x = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+        return x, self.log_prob(x)
+
+
+def test_a_clipped_signal_has_no_mean():
+    """What the bound takes from one side only must not come back as a baseline."""
+    flow = Scaled()
+    skewed = lambda x: (4.0 * x[:, 0]).exp()  # noqa: E731
+    loss = leave_one_out(flow, skewed, 64, stream(8, "x"), clip=5.0)
+    assert gradient(flow, loss).abs().max() < 1e-12
+
+
+SHAPES = {
+    "column": lambda x: ENERGY(x)[:, None],
+    "one number": lambda x: ENERGY(x).sum(),
+    "numpy": lambda x: ENERGY(x.detach()).numpy(),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_energies_of_another_shape_do_not_spread(shape):
+    flow, u, g = make_flow(), SHAPES[shape], stream(0, "x")
+    x = Torus(2).uniform(8, g)
+    for loss in (
+        lambda: leave_one_out(flow, u, 8, g),
+        lambda: leave_one_out(flow, lin_log(u, 1.0), 8, g),
+        lambda: reverse_kl(flow, u, 8, g),
+        lambda: path_gradient_reverse_kl(flow, u, 8, g),
+        lambda: log_variance(flow, u, x),
+        lambda: fit_without_gradient(flow, u, BlackBoxPlan(steps=3, batch=8), g),
+        lambda: work(x, u, u),
+    ):
+        with pytest.raises(InputError, match="energy"):
+            loss()
 
 
 def test_the_recommended_recipe_learns_without_gradients():
@@ -150,6 +190,13 @@ def test_mistakes():
         leave_one_out(flow, lambda x: x[:, 0] * math.nan, 4, stream(0, "x"))
     with pytest.raises(EnergyError, match="infinite"):
         leave_one_out(flow, lambda x: x[:, 0] + math.inf, 4, stream(0, "x"))
+    x = Torus(2).uniform(4, stream(0, "x"))
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(EnergyError):
+            log_variance(flow, lambda x, c=wrong: x[:, 0] + c, x)
+        plan = BlackBoxPlan(steps=3, batch=8)
+        with pytest.raises(EnergyError):
+            fit_without_gradient(flow, lambda x, c=wrong: x[:, 0] + c, plan, stream(0, "x"))
     with pytest.raises(InputError, match="radius"):
         trust_region_power(torch.zeros(3), 0.0)
     with pytest.raises(InputError, match="powers"):

@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,18 +19,21 @@ from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.diagnostics import acceptance_rate
 from helmflow.estimators.fep import fep
 from helmflow.recipes import free_energy
-from helmflow.recipes.density import architecture
+from helmflow.recipes.density import architecture, training
 from helmflow.recipes.density.architecture import Architecture
 from helmflow.recipes.density.flow import fit_flow
-from helmflow.recipes.density.outcome import result_of_density
+from helmflow.recipes.density.outcome import _divergence, result_of_density
 from helmflow.recipes.density.potential import CheckedPotential
 from helmflow.recipes.density.potential_maps import FittedFlow
 from helmflow.recipes.density.quadrature import integrate_on_grid
-from helmflow.recipes.density.weighing import Clock, weigh
+from helmflow.recipes.density.weighing import Clock, Weighed, weigh
+from helmflow.recipes.run import run
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import Settings
 from helmflow.streams import stream
 from helmflow.system import load_system
+from helmflow.thermo import ThermodynamicState
+from helmflow.training.replay import ReplayPlan
 
 FILE = """
 schema = 1
@@ -188,6 +193,44 @@ def test_a_flow_that_has_not_learned_is_no_a(tmp_path):
     assert abs(estimated.value - exact.value) < 5.0 * error
 
 
+def uniform_run(system, settings, shift=0.0):
+    """Flow, weights and grid of a uniform density, works moved by a shift."""
+    u = CheckedPotential(system)
+    flow = Flow(UniformAndNormal(system.manifold), Chain([]))
+    weighed = weigh(flow, u, settings, None, Clock(), lambda _: None)
+    weighed = replace(weighed, work=weighed.work + shift)
+    weighed = replace(weighed, estimate=fep(weighed.work.numpy()))
+    return FittedFlow(flow, "uniform", 1.0, None, Architecture()), weighed, u
+
+
+def test_a_grid_that_says_something_else_is_an_f(tmp_path):
+    """Beyond all errors and a hundredth of a nat one of the two is wrong."""
+    potential = 'kind = "torus_mixture"\ncentres = [[1.0, 2.0]]\nconcentration = 0.3'
+    system, settings = load_system(write(tmp_path, "T2", potential)), Settings(target_error=0.05)
+    for shift, expected in ((0.0, "AB"), (0.1, "F")):
+        flow, weighed, u = uniform_run(system, settings, shift)
+        grid = integrate_on_grid(system.manifold, u, flow.flow)
+        result, _ = result_of_density(system, settings, flow, weighed, grid, 0, (0.0, 0.0))
+        assert result.grade in expected
+        check = next(c for c in result.checks if c.name == "ln Z on a grid")
+        assert "2 pi/256" in check.explanation
+
+
+def test_what_a_grid_says_of_a_flow_that_is_not_normalised(tmp_path):
+    system = load_system(write(tmp_path, "T1", 'kind = "torus_mixture"\ncentres = [[1.0]]'))
+    flow, _, u = uniform_run(system, Settings(target_error=0.05))
+    assert integrate_on_grid(system.manifold, u, flow.flow).converged
+    less = SimpleNamespace(log_prob=lambda x: flow.flow.log_prob(x) - 1e-3)
+    assert not integrate_on_grid(system.manifold, u, less).converged
+
+
+def test_the_divergence_leaves_out_what_has_no_weight():
+    """A density of exp(-u) that is 1 on a quarter of what a uniform flow covers: KL is zero."""
+    work = torch.tensor([0.0, math.inf, math.inf, math.inf] * 100, dtype=torch.float64)
+    weighed = Weighed(work[:, None], work, work, fep(work.numpy()))
+    assert _divergence(weighed, None) == pytest.approx(0.0, abs=1e-12)
+
+
 def broken_system(defect, tmp_path=None):
     from pathlib import Path
     from tempfile import TemporaryDirectory
@@ -199,10 +242,68 @@ def broken_system(defect, tmp_path=None):
 
 def test_broken_energies_are_refused():
     for defect in ("nan", "-inf"):
+        with pytest.raises(InputError, match="NaN or -inf"):
+            broken_system(defect)
+        system = load_system("torus/unimodal")
+        state = ThermodynamicState(Broken(defect), 1.0)
         with pytest.raises(EnergyError, match="NaN or -inf"):
-            free_energy(broken_system(defect), seed=0)
+            free_energy(replace(system, state=state), seed=0)
     with pytest.raises(InputError, match="shape"):
-        free_energy(broken_system("shape"), seed=0)
+        broken_system("shape")
+
+
+class Values(Energy):
+    """Values from NumPy, without any gradient."""
+
+    def forward(self, x):
+        found = -np.cos(x.numpy()[:, 0]) - 0.5 * np.cos(x.numpy()).sum(1)
+        return torch.from_numpy(found)
+
+
+class Shut(Energy):
+    """Infinite on a share of the circle."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x):
+        return torch.where(x[:, 0] < 2.0 * math.pi * self.share, math.inf, x[:, 0].cos())
+
+
+class Callable:
+    """Not an Energy."""
+
+    def __call__(self, x):
+        return x.cos().sum(-1)
+
+
+def test_energies_of_one_s_own(tmp_path, monkeypatch):
+    """Values are enough, infinite ones too, and what cannot be an energy says why."""
+    own = 'kind = "own"'
+    monkeypatch.setitem(architecture.TORUS_SIZES, 1, ((8, 64),))
+    system = load_system(write(tmp_path, "T1", own), energies={"own": Values})
+    result = free_energy(system, seed=0)
+    assert abs(result.value - math.log(2.0 * math.pi * np.i0(1.5))) < 5.0 * result.stderr + 1e-9
+    short = ReplayPlan(rounds=3, fresh=1024, updates=10, batch=128, learning_rate=1e-2)
+    monkeypatch.setattr(training, "REPLAYS", 1)
+    monkeypatch.setattr(training, "REPLAY", short)
+    monkeypatch.setattr(training, "CONTEST", short)
+    system = load_system(write(tmp_path, "T3", own), energies={"own": Values})
+    u = CheckedPotential(system)
+    x = system.manifold.uniform(8, stream(0, "x"))
+    assert not training.has_gradient(u, x)
+    _, name, loss, _ = training.trained_flow(
+        system.manifold, u, Architecture(), 0, (None, {}), lambda *_: None
+    )
+    assert "splines" in name
+    assert loss < 0.5
+    path = write(tmp_path, "T1", f"{own}\nshare = 0.97")
+    load_system(path, energies={"own": Shut})
+    with pytest.raises(InputError, match="finite energy somewhere"):
+        load_system(write(tmp_path, "T1", f"{own}\nshare = 1.0"), energies={"own": Shut})
+    with pytest.raises(InputError, match=r"a subclass of helmflow\.energies\.base\.Energy"):
+        load_system(write(tmp_path, "T1", own), energies={"own": Callable})
 
 
 @pytest.mark.parametrize(
@@ -223,6 +324,23 @@ def test_broken_energies_are_refused():
 def test_mistakes_in_files(tmp_path, manifold, potential, message):
     with pytest.raises(InputError, match=message):
         load_system(write(tmp_path, manifold, potential))
+
+
+def test_no_more_energies_than_asked_for(monkeypatch):
+    """The fit takes what it takes; samples and grid make do with the rest."""
+    monkeypatch.setitem(architecture.TORUS_SIZES, 2, ((4, 16),))
+    system, counted = load_system("torus/unimodal"), []
+    looked_at = system.energy.forward
+    monkeypatch.setattr(system.energy, "forward", lambda x: counted.append(len(x)) or looked_at(x))
+    for limit in (100, 2000):
+        with pytest.raises(InputError, match="max_evaluations"):
+            run(system, Settings(max_evaluations=limit), None, lambda _: None)
+    counted.clear()
+    settings = Settings(max_evaluations=10_000, target_error=1e-9)
+    result = run(system, settings, None, lambda _: None)
+    assert 4096 < sum(counted) <= 10_000
+    assert result.cost.energy_evaluations == sum(counted)
+    assert result.value_exact is None
 
 
 def test_methods_of_crystals_are_refused():

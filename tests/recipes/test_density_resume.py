@@ -144,7 +144,7 @@ def test_samples_of_a_finished_run(tmp_path, monkeypatch):
     arguments = ["sample", str(directory.path), "--n", "50", "--weights", "--out", str(weighted)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     with np.load(weighted) as archive:
-        assert archive["log_weight"].shape == (50,)
+        assert archive["log_weights"].shape == (50,)
     drawing = "helmflow.recipes.flow.samples.sample_flow"
     monkeypatch.setattr(drawing, lambda *_: pytest.fail("late"))
     refused = CliRunner().invoke(

@@ -96,6 +96,8 @@ def test_run_is_exact_and_certified(finished):
     for name, quantity in (("<phi^2>", "phi_squared"), ("chi_2 = V <mean(phi)^2>", "chi_2")):
         for row in (rows[name], rows[f"{name}, flow"]):
             assert_consistent(row.value, row.stderr, exact[quantity], resolve=0.5)
+            assert row.exact == exact[quantity]
+    assert "observables against exact" in names
 
 
 @pytest.mark.parametrize("kind", ["continuous", "coupling"])

@@ -362,7 +362,7 @@ def test_sample_files(suffix, finished, tmp_path):
 def test_weighted_samples(finished, tmp_path):
     out = tmp_path / "weighted.extxyz"
     assert sample_command(finished[0], "--n", 30, "--weights", "--out", out).exit_code == 0
-    found = [a.info["log_weight"] for a in ase.io.read(out, index=":")]
+    found = [a.info["log_weights"] for a in ase.io.read(out, index=":")]
     np.testing.assert_allclose(found, sample_flow(finished[0], 30).log_weights, rtol=1e-12)
 
 

@@ -2,15 +2,22 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from helmflow.bijectors.base import Chain
 from helmflow.cli import app
+from helmflow.densities.flow import Flow
+from helmflow.densities.uniform import Uniform
 from helmflow.errors import InputError
-from helmflow.recipes.density import likelihood
+from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.reweighting import kish_ess
+from helmflow.manifolds.torus import Torus
+from helmflow.recipes.density import from_samples, likelihood
 from helmflow.recipes.density.from_samples import fit_samples
 from helmflow.system.shipped import shipped_folder
 
@@ -80,6 +87,30 @@ def test_the_shipped_torsions_by_the_command(tmp_path):
     assert "nan" not in page.lower().split("<script")[0]
 
 
+def test_the_flow_is_kept_and_drawn_from(rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(likelihood, "ROUNDS", 1)
+    monkeypatch.setattr(likelihood, "STEPS", 2)
+    file, run, out = tmp_path / "x.npz", tmp_path / "run", tmp_path / "y.npz"
+    np.savez(file, x=two_modes(rng, n=200))
+    basins = ["--basin", "a=0:143,28:200", "--basin", "b=143:360,229:28"]
+    CliRunner().invoke(app, ["density", str(file), *basins, "--out", str(run)])
+    done = CliRunner().invoke(app, ["sample", str(run), "--n", "50", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    with np.load(out) as archive:
+        x, log_q = (torch.from_numpy(archive[key]) for key in ("x", "log_q"))
+    assert x.shape == (50, 2)
+    flow = likelihood.kept(run / "flow.safetensors")
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-9
+    other = str(tmp_path / "z.npz")
+    done = CliRunner().invoke(app, ["sample", str(run), "--weights", "--out", other])
+    assert done.exit_code == 2
+    assert "known by its samples alone" in done.output
+    (run / "flow.safetensors").unlink()
+    done = CliRunner().invoke(app, ["sample", str(run), "--out", other])
+    assert done.exit_code == 2
+    assert "keeps a flow" in done.output
+
+
 def test_mistakes(rng, tmp_path):
     x = two_modes(rng, n=60)
     with pytest.raises(InputError, match="basins"):
@@ -95,7 +126,55 @@ def test_mistakes(rng, tmp_path):
     file = tmp_path / "x.npz"
     np.savez(file, y=x)
     two = ["--basin", "a=0:90,0:90", "--basin", "b=90:180,0:90"]
-    for basins, text in ((two, "array x"), (["--basin", "a=0-90"], "alpha=")):
+    twice = ["--basin", "a=0:90,0:90", "--basin", "a=90:180,0:90"]
+    for basins, text in (
+        (two, "'y'"),
+        (["--basin", "a=0-90"], "alpha="),
+        (twice, "the name a"),
+        (["--basin", "a=0:nan,0:90", "--basin", "b=90:180,0:90"], "degrees"),
+        (["--basin", "a=0:400,0:90", "--basin", "b=90:180,0:90"], "degrees"),
+    ):
         done = CliRunner().invoke(app, ["density", str(file), *basins])
         assert done.exit_code == 2
         assert text in done.output
+    for arrays, text in (
+        ({"x": x, "log_weight": x[..., 0]}, "did you mean 'log_weights'?"),
+        ({"x": x, "bias": x[0]}, "'bias'"),
+        ({"x": np.degrees(x)}, "radians"),
+        ({"log_weights": x[..., 0]}, "array x"),
+        ({"x": x.astype(str)}, "numbers"),
+    ):
+        np.savez(file, **arrays)
+        done = CliRunner().invoke(app, ["density", str(file), *two])
+        assert done.exit_code == 2
+        assert text in done.output
+    with pytest.raises(InputError, match="basins"):
+        fit_samples(x, {"a": [(0.0, 90.0), (0.0, 90.0)], "b": BASINS["b"]})
+
+
+def test_weights_are_judged(rng, monkeypatch):
+    """Weights that a few samples dominate give no A; even ones change nothing."""
+    x = two_modes(rng, n=400)
+    flow = Flow(Uniform(Torus(2)), Chain([]))
+    fit = likelihood.Fit("none", 0.0, Estimate(0.0, 1.0, 9.0, "held out", {}, "nat"), -1.0)
+    monkeypatch.setattr(from_samples, "fit_likelihood", lambda *_: (flow, fit))
+    even = fit_samples(x, BASINS, log_weights=np.full(x.shape[:2], 3.0), seed=1).result
+    plain = fit_samples(x, BASINS, seed=1).result
+    assert even.estimates == plain.estimates
+    assert "pareto k" not in {check.name for check in even.checks}
+    log_w = 4.0 * rng.standard_normal(x.shape[:2])
+    wild = fit_samples(x, BASINS, log_weights=log_w, seed=1).result
+    checks = {check.name: check for check in wild.checks}
+    assert checks["weights that count"].value == pytest.approx(kish_ess(log_w.ravel()))
+    assert not checks["pareto k"].passed
+    assert wild.grade not in "AB"
+    assert wild.estimates[0].n_eff < 50.0
+
+
+def test_the_held_out_part_is_the_last_of_every_chain():
+    """What a flow was fitted to, or stopped by, must not enter its score."""
+    x = np.full((2, 100, 1), 1.0)
+    x[:, 85:] = 2.0 + 0.1 * np.random.default_rng(0).random((2, 15, 1))
+    first = SimpleNamespace(log_prob=lambda points: points[:, 0])
+    found = likelihood._held_out(first, x, np.zeros((2, 100)))
+    assert found.value == pytest.approx(float(x[:, 85:].mean()))

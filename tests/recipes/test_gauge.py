@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from helmflow.bijectors.plaquette_transport import PlaquetteTransport
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
+from helmflow.densities.loop_splitting import LoopSplitting
+from helmflow.densities.tilted_links import TiltedLinks
 from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.gauge_exact import exact_gauge, single_link
 from helmflow.errors import EnergyError, InputError
@@ -20,9 +22,12 @@ from helmflow.recipes import run as run_any
 from helmflow.recipes.flow.samples import sample_flow
 from helmflow.recipes.gauge import matrices, run, schwinger, u1
 from helmflow.recipes.gauge import theory as theory_module
+from helmflow.recipes.gauge.outcome import modes_check
 from helmflow.recipes.gauge.run import identity_of, load_gauge_flow, run_gauge, theory_of
+from helmflow.recipes.gauge.theory import FittedGauge
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings, TrainingSettings
+from helmflow.streams import stream
 from helmflow.system import load_system
 from helmflow.training.checkpoint import save
 
@@ -46,7 +51,7 @@ def short_baselines(monkeypatch):
     monkeypatch.setattr(u1, "BASELINE_STEPS", 80)
     monkeypatch.setattr(u1, "BASELINE_CHAINS", 8)
     monkeypatch.setattr(u1, "BASELINE_BURN_IN", 10)
-    monkeypatch.setattr(u1, "FIT_CHAINS", 128)
+    monkeypatch.setattr(u1, "FIT_CHAINS", 192)
     monkeypatch.setattr(matrices, "BASELINE_STEPS", 10)
     monkeypatch.setattr(schwinger, "FIT_SAMPLES", 1024)
     monkeypatch.setattr(schwinger, "BASELINE_STEPS", 10)
@@ -65,8 +70,7 @@ def silent(_):
 
 
 def settings(**more):
-    few = SamplingSettings(chains=192)
-    return Settings(seed=1, sampling=few, **more).resolved("gauge_field")
+    return Settings(seed=1, **more).resolved("gauge_field")
 
 
 def test_command(tmp_path):
@@ -92,7 +96,7 @@ def test_command(tmp_path):
         assert np.abs(work["observed_Q"] - np.round(work["observed_Q"])).max() < 1e-9
 
 
-def test_flow_of_another_size(tmp_path):
+def test_flow_of_another_size(tmp_path, monkeypatch):
     """Coefficients fitted at 4 x 4 serve at 8 x 4; they are refused by another theory."""
     small = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0'))
     directory = RunDirectory.create(tmp_path / "small", "", small.digest)
@@ -107,6 +111,10 @@ def test_flow_of_another_size(tmp_path):
     )
     with pytest.raises(InputError, match="flow"):
         load_gauge_flow(tmp_path / "small", other)
+    warm = load_system(write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.5', "warm.toml"))
+    monkeypatch.setattr(u1.U1Theory, "path", lambda *_: pytest.fail("chains before the file"))
+    with pytest.raises(InputError, match=r'flow: .*couplings .*"beta": 1\.5'):
+        run_gauge(warm, settings(method="flow", flow=source), None, silent)
 
 
 def test_loop_splitting_base(tmp_path):
@@ -116,7 +124,8 @@ def test_loop_splitting_base(tmp_path):
     assert result.grade == "A"
     assert result.acceptance > 0.99
     found = {row.name: row for row in result.observables}
-    assert found["tau_int(Q), flow"].value < 0.6
+    assert found["tau_int(Q), loop splitting"].value < 0.6
+    assert result.method == "loop splitting"
     assert "tau_int(Q), HMC (at least)" in found
 
 
@@ -166,7 +175,7 @@ def test_matrices_on_another_size(tmp_path):
 
 
 RUNS = {
-    "u1": ('kind = "u1_wilson"\nbeta = 1.0', {}),
+    "u1": ('kind = "u1_wilson"\nbeta = 1.0', {"sampling": SamplingSettings(chains=64)}),
     "su2": (
         'kind = "su_wilson"\nn_colours = 2\nbeta = 1.0',
         {"training": TrainingSettings(steps=4, batch=32, checkpoint_every=2)},
@@ -189,7 +198,6 @@ def test_killed_runs_end_with_the_same_numbers_and_can_be_sampled(kind, tmp_path
         seed=1,
         target_error=1e-3,
         max_evaluations=12_000,
-        sampling=SamplingSettings(chains=64),
         **more,
     )
 
@@ -247,6 +255,20 @@ def test_wrong_flow_is_noticed(tmp_path):
         work = theory.u(x) + log_q
     log_z = float(torch.logsumexp(-work, 0)) - np.log(2000)
     assert abs(log_z - theory.exact["log_z"]) > 0.3
+
+
+def test_lost_sectors_are_noticed(tmp_path):
+    """A flow without charged sectors finds its own weights excellent; chains that wind do not."""
+    system = load_system(write(tmp_path, [8, 8], 'kind = "u1_wilson"\nbeta = 4.0'))
+    theory = theory_of(system, settings())
+    target, _ = LoopSplitting((8, 8), beta=4.0).sample_and_log_prob(300, stream(0, "target"))
+    for factor, passed in ((1.0, True), (1e-7, False)):
+        flow = TiltedLinks((8, 8), beta=4.0, sectors=(1.0, factor))
+        x, log_q = flow.sample_and_log_prob(500, stream(1, "flow"))
+        log_w = (-theory.u(x) - log_q).numpy()
+        assert kish_ess(log_w) / 500 > 0.99
+        check = modes_check(theory, FittedGauge(flow, "", None, {}), log_w, target)
+        assert check.passed == passed
 
 
 class Broken(U1Wilson):
@@ -315,6 +337,27 @@ def test_settings_that_are_refused(tmp_path):
         run_gauge(six, settings(method="ti"), None, silent)
     with pytest.raises(InputError, match=r"flow\.coupling"):
         run_gauge(six, settings(flow=FlowSettings(coupling=2.0)), None, silent)
+    eight = load_system("lattice/u1_8_beta2")
+    for system in (eight, load_system("lattice/schwinger_8")):
+        start = "loops" if system is eight else "base"
+        far = FlowSettings(start=start, coupling=500.0)
+        with pytest.raises(InputError, match=r"flow\.coupling: expected at most 100, got 500"):
+            run_gauge(system, settings(flow=far), None, silent)
+
+
+def test_odd_extents_are_refused_before_any_work(tmp_path, monkeypatch):
+    """Their links of one direction do not fall into two sets for a heat bath."""
+    odd = load_system(write(tmp_path, [5, 4], 'kind = "u1_wilson"\nbeta = 1.0'))
+    monkeypatch.setattr(u1.U1Theory, "path", lambda *_: pytest.fail("work began"))
+    with pytest.raises(InputError, match=r"field\.shape: expected even extents"):
+        run_gauge(odd, settings(), None, silent)
+
+
+def test_fields_have_no_gauge_action(tmp_path):
+    path = write(tmp_path, [4, 4], 'kind = "u1_wilson"\nbeta = 1.0')
+    path.write_text(path.read_text().replace("gauge_field", "lattice_field"))
+    with pytest.raises(InputError, match=r"potential\.kind: .* got 'u1_wilson'"):
+        load_system(path)
 
 
 def test_broken_weights_are_refused(tmp_path):

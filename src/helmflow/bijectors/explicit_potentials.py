@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.potentials import Potential
+from helmflow.bijectors.potentials import Potential, unit_rows
 from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
 
@@ -60,7 +60,7 @@ class RadialSumPotential(Potential):
         if not sharpness > 0:
             raise InputError("sharpness", "a positive number", sharpness)
         n = len(centres)
-        self.centres = nn.Parameter(centres.clone())
+        self.centres = nn.Parameter(unit_rows("centres", centres).clone())
         self.log_sharpness = nn.Parameter(torch.full((n,), sharpness, dtype=torch.float64).log())
         self.logits = nn.Parameter(torch.zeros(n + 1, dtype=torch.float64))
 
@@ -95,7 +95,9 @@ class SoftMinPotential(Potential):
         super().__init__()
         if not width > 0:
             raise InputError("width", "a positive number", width)
-        self.points = nn.Parameter(points.clone())
+        self.points = nn.Parameter(unit_rows("points", points).clone())
+        if heights.shape != points.shape[:1] or not bool(torch.isfinite(heights).all()):
+            raise InputError("heights", f"{len(points)} finite numbers", tuple(heights.shape))
         self.heights = nn.Parameter(heights.clone())
         self.log_width = nn.Parameter(torch.tensor(width, dtype=torch.float64).log())
 

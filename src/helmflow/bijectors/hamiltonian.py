@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from helmflow.bijectors.base import Bijector, require_event
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
+from helmflow.manifolds.phase_space import require_phase_space
 from helmflow.manifolds.product import Euclidean
 from helmflow.manifolds.sphere import Sphere, cos_of, normalised, sinc_of
 from helmflow.manifolds.torus import Torus
@@ -32,6 +33,7 @@ class HamiltonianFlow(Bijector):
     ``n_steps`` times; log-determinant zero, the inverse is the same with -h. On a torus angles are
     wrapped (V must be periodic); on a sphere p is tangent at q, K is |p|^2/2 and q follows the
     geodesic, p being carried along. V that depends on invariants only makes the flow equivariant.
+    Raises InputError for finite rows that are no points of phase space.
     Source: P. Toth et al., arXiv:1909.13789; D. J. Rezende et al., arXiv:1909.13739.
     """
 
@@ -71,6 +73,9 @@ class HamiltonianFlow(Bijector):
     def _run(self, x: Configs, h: float) -> tuple[Configs, Values]:
         n = self.manifold.n_coordinates
         require_event(x, torch.Size([2 * n]))
+        # a step of training that diverges is skipped: no mistake of the user
+        finite = torch.isfinite(x).all(-1)
+        require_phase_space(self.manifold, x.detach()[finite])
         q, p = x.split(n, -1)
         for _ in range(self.n_steps):
             p = p - 0.5 * h * self._force(q)

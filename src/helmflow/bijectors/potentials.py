@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
 
+UNIT = 1e-6
+"""How far from one the length of a given centre may be."""
+
 
 class Potential(nn.Module, ABC):
     """A function psi of points (batch, n), smooth around the manifold they lie on."""
@@ -26,6 +29,16 @@ class Potential(nn.Module, ABC):
     @abstractmethod
     def jet(self, x: Configs) -> tuple[Tensor, Tensor]:
         """Euclidean gradient (batch, n) and Hessian (batch, n, n)."""
+
+
+def unit_rows(field: str, rows: Tensor) -> Tensor:
+    """The rows (M, n), M > 0; raises InputError unless all are unit vectors, to 1e-6."""
+    if rows.ndim != 2 or len(rows) == 0:
+        raise InputError(field, "vectors (M, n)", tuple(rows.shape))
+    excess = (rows.detach().norm(dim=-1) - 1.0).abs()
+    if not bool((excess <= UNIT).all()):
+        raise InputError(field, "unit vectors", f"length off by {excess.max().item():.3g}")
+    return rows
 
 
 class Features(ABC):
@@ -129,7 +142,7 @@ class RadialPotential(LinearPotential):
         if not sharpness > 0:
             raise InputError("sharpness", "a positive number", sharpness)
         self.sharpness = sharpness
-        self.register_buffer("centres", centres)
+        self.register_buffer("centres", unit_rows("centres", centres))
         self.coefficients = nn.Parameter(torch.zeros(len(centres), dtype=torch.float64))
 
     def forward(self, x: Configs) -> Values:

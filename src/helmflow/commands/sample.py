@@ -36,6 +36,9 @@ def sample(
             raise InputError("out", "a new file", f"{out}, which exists")
         if weights and suffix in SINGLE_PRECISION:
             raise InputError("out", "extxyz or npz, which can hold weights", out)
+        if _in_one_go(run_dir):
+            _from_flow_of_samples(run_dir, out, suffix, n, seed, weights=weights)
+            return
         _check_kind(run_dir, out, suffix)
         from helmflow.recipes.flow.samples import sample_flow
 
@@ -52,6 +55,36 @@ def sample(
             f"{out}: {n} {'weighted proposals' if weights else 'configurations'}, "
             f"{samples.n_eff:.0f} effective (acceptance {acceptance:.1f} %)"
         )
+
+
+def _in_one_go(run_dir: Path) -> bool:
+    """Whether this is the run of a command on files, which names no system."""
+    from helmflow.results import RunDirectory
+
+    return RunDirectory.open(run_dir).system.startswith("helmflow ")
+
+
+def _from_flow_of_samples(
+    run_dir: Path, out: Path, suffix: str, n: int, seed: int, *, weights: bool
+) -> None:
+    """Draws from the flow of `helmflow density`: no energy is known that would make them exact."""
+    from helmflow.commands.density import FLOW
+
+    if not (run_dir / FLOW).is_file():
+        raise InputError("run", "a run that keeps a flow", run_dir)
+    if weights or suffix != ".npz":
+        expected = "an .npz file without weights: the density is known by its samples alone"
+        raise InputError("out", expected, "--weights" if weights else out)
+    import torch
+
+    from helmflow.recipes.density.likelihood import kept
+    from helmflow.recipes.flow.configuration_files import write_arrays
+    from helmflow.streams import stream
+
+    with torch.no_grad():
+        x, log_q = kept(run_dir / FLOW).sample_and_log_prob(n, stream(seed, "proposals"))
+    write_arrays(out, {"x": x.numpy(), "log_q": log_q.numpy()})
+    typer.echo(f"{out}: {n} independent samples of the fitted flow, with its log density")
 
 
 def _check_kind(run_dir: Path, out: Path, suffix: str) -> None:

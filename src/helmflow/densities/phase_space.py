@@ -8,8 +8,10 @@ import torch
 from helmflow.densities.base import Density, require_count
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
+from helmflow.manifolds.phase_space import require_phase_space
 from helmflow.manifolds.product import Euclidean
 from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.torus import Torus
 from helmflow.shapes import Configs, Values
 
 
@@ -18,15 +20,19 @@ class Cotangent(Density):
     """Positions uniform (standard normal on R^n), momenta standard normal in the tangent space.
 
     ``log p = -log volume - D/2 log(2 pi) - |p|^2/2`` with respect to Liouville measure; rows are
-    (q, p), 2 n_coordinates numbers.
+    (q, p), 2 n_coordinates numbers. R^n, T^n or S^n: InputError for others.
     """
 
     def __init__(self, manifold: Manifold) -> None:
         super().__init__()
         self.flat = isinstance(manifold, Euclidean)
-        if not self.flat and not math.isfinite(manifold.log_volume):
-            raise InputError("manifold", "R or a compact one", repr(manifold))
+        if not isinstance(manifold, Euclidean | Torus | Sphere):
+            raise InputError("manifold", "R, T or S", repr(manifold))
         self.manifold = manifold
+
+    def require(self, x: Configs) -> None:
+        """Raise InputError unless rows are points with momenta tangent to the manifold there."""
+        require_phase_space(self.manifold, x.detach())
 
     def log_prob(self, x: Configs) -> Values:
         """Log density (batch,)."""

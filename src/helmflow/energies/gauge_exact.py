@@ -22,6 +22,10 @@ QUADRATURE = 400
 STEP = 1e-3
 """Of the derivative by the coupling."""
 
+CENTRED = ((-2.0, -1.0, 1.0, 2.0), (1.0, -8.0, 8.0, -1.0))
+FORWARD = ((0.0, 1.0, 2.0, 3.0, 4.0), (-25.0, 48.0, -36.0, 16.0, -3.0))
+"""Places and twelvefold weights; sums of characters know no coupling below zero."""
+
 
 @dataclass(frozen=True)
 class ExactGauge:
@@ -49,9 +53,10 @@ def exact_gauge(n_colours: int, beta: float, volume: int) -> ExactGauge:
     def log_z(coupling: float) -> float:
         return 0.0 if coupling == 0.0 else _log_sum(characters(coupling), volume)
 
-    shifts = np.array([-2.0, -1.0, 1.0, 2.0]) * STEP
-    stencil = np.array([1.0, -8.0, 8.0, -1.0]) / (12.0 * STEP)
-    slope = float(stencil @ np.array([log_z(beta + shift) for shift in shifts]))
+    shifts, stencil = CENTRED if beta >= 2.0 * STEP else FORWARD
+    values = np.array([log_z(beta + shift * STEP) for shift in shifts])
+    # symmetry makes the slope exactly zero without an action
+    slope = float(np.dot(stencil, values)) / (12.0 * STEP) if beta else 0.0
     charge = charge_squared(beta, volume) if n_colours == 1 else None
     value = log_z(beta)
     haar_ess = math.exp(2.0 * value - log_z(2.0 * beta))

@@ -3,6 +3,7 @@
 from helmflow.estimators.autocorrelation import Autocorrelation, integrated_autocorrelation
 from helmflow.estimators.bar import bar, overlap
 from helmflow.estimators.diagnostics import (
+    acceptance_error,
     acceptance_rate,
     forward_ess,
     pareto_k,
@@ -18,6 +19,7 @@ __all__ = [
     "Autocorrelation",
     "Estimate",
     "MultistateEstimate",
+    "acceptance_error",
     "acceptance_rate",
     "bar",
     "fep",

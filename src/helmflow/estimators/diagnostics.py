@@ -71,6 +71,21 @@ def acceptance_rate(log_w: ArrayLike) -> float:
     return 1.0 - gini
 
 
+def acceptance_error(log_w: ArrayLike) -> float:
+    """Standard error of `acceptance_rate`, by its linear response to every one of n weights.
+
+    A is a ratio of means, ``E min(w, w') / E w``, so that
+    ``d_i = (2 h_i - 2 E h - A (w_i - E w)) / E w`` with ``h_i = E min(w_i, w')``.
+    """
+    values = np.sort(as_log_weights("log_w", log_w))
+    n = values.size
+    w = np.exp(values - values[-1])
+    below = np.cumsum(w) - w
+    h = (below + w * (n - np.arange(n))) / n
+    response = 2.0 * (h - h.mean()) - h.mean() / w.mean() * (w - w.mean())
+    return float(response.std()) / (float(w.mean()) * math.sqrt(n))
+
+
 def rejection_tau(log_w: ArrayLike) -> float:
     """Autocorrelation time of independence Metropolis due to rejections, from n weights.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.scored_flow import ScoredFlow
+from helmflow.generalised_work import require_energies
 from helmflow.objectives.known_gradient import ValueAndGradient
 from helmflow.shapes import Configs, Values
 
@@ -43,6 +44,6 @@ def carried_score_reverse_kl(
     with torch.no_grad():
         u, gradient = target(x)
         force = gradient + score
-        work = u + log_p - log_det
+        work = require_energies(u, n) + log_p - log_det
     path = (x * force).flatten(1).sum(1)
     return (path + (work - path).detach()).mean()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from helmflow.densities.base import Density
-from helmflow.generalised_work import ReducedPotential
+from helmflow.generalised_work import ReducedPotential, require_energies
 
 
 def path_gradient_reverse_kl(
@@ -25,7 +25,7 @@ def path_gradient_reverse_kl(
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
         (force,) = torch.autograd.grad(flow.log_prob(leaf).sum(), leaf)
-    energy = u(x)
+    energy = require_energies(u(x), n)
     path = (x * force).flatten(1).sum(1)
     # The value of the work, the derivative of the path.
     return (energy + path + (log_q - path).detach()).mean()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from helmflow.densities.base import Density
 from helmflow.errors import EnergyError, InputError
-from helmflow.generalised_work import ReducedPotential, density_work
+from helmflow.generalised_work import ReducedPotential, density_work, require_energies
 from helmflow.shapes import Configs, Values
 
 BISECTIONS = 60
@@ -67,7 +67,7 @@ def lin_log(u: ReducedPotential, threshold: float) -> ReducedPotential:
     """
 
     def regular(x: Configs) -> Values:
-        value = u(x)
+        value = require_energies(u(x), len(x))
         excess = (value - threshold).clamp_min(0.0)
         return torch.where(value > threshold, threshold + torch.log1p(excess), value)
 
@@ -95,13 +95,3 @@ def trust_region_power(log_w: Values, radius: float) -> float:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if divergence(middle) <= radius else (low, middle)
     return low
-
-
-def weighted_forward_kl(flow: Density, x: Configs, log_w: Values, radius: float) -> Tensor:
-    """``-sum_b v_b log q(x_b)`` over replayed samples, v from weights within a trust region.
-
-    ``x`` (n, *event) came from an earlier flow with log weights ``log_w = -work`` (n,). Covers
-    every mode in the buffer; use it for several updates before drawing again.
-    """
-    h = trust_region_power(log_w, radius)
-    return -(torch.softmax(h * log_w, 0) * flow.log_prob(x)).sum()

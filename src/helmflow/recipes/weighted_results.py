@@ -1,10 +1,11 @@
 """What results from weighted samples have in common, whatever was sampled."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from helmflow.estimators.diagnostics import acceptance_rate
+from helmflow.estimators.diagnostics import acceptance_error, acceptance_rate
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.reweighting import reweight
 from helmflow.recipes.path.certificate import ENOUGH, at_least, at_most
@@ -59,7 +60,17 @@ def bounds_of(work: Array) -> Bounds | None:
     return Bounds(-float(work.mean()), -upper.value, stderr, upper.stderr)
 
 
+def observables_check(observables: Sequence[Observable]) -> list[Check]:
+    """Whether averages agree with what is known; no check where nothing is."""
+    off = {row.name: row.deviation_sigma for row in observables if row.exact is not None}
+    if not off:
+        return []
+    name, worst = max(off.items(), key=lambda item: abs(item[1] or 0.0))
+    meaning = f"standard errors, of {name}"
+    return [at_most("observables against exact", abs(worst or 0.0), 4.0, meaning, hard=8.0)]
+
+
 def expected_acceptance(log_w: Array) -> Observable:
     """Of independence Metropolis, from the weights alone."""
-    rate = acceptance_rate(log_w)
-    return Observable("acceptance, 1 - Gini", rate, math.sqrt(rate * (1.0 - rate) / len(log_w)))
+    rate = min(max(acceptance_rate(log_w), 0.0), 1.0)  # one dominant weight: 0 up to rounding
+    return Observable("acceptance, 1 - Gini", rate, acceptance_error(log_w))

@@ -23,7 +23,7 @@ def charge_history(result: Result, work: Work) -> Drawing | None:
     if not has(work, "observed_Q", "index"):
         return None
     chain = np.round(work["observed_Q"][work["index"]][:SHOWN])
-    histories = {"flow": chain}
+    histories = {result.method: chain}
     for name in sorted(work):
         if name.startswith("history_"):
             histories[name.removeprefix("history_")] = work[name][0][:SHOWN]

@@ -141,20 +141,21 @@ def references_section(result: Result) -> str:
 
 def observables_section(result: Result) -> str:
     """Expectation values, for lattice fields, and the acceptance of the sampler."""
-    header = ["observable", "value", "autocorrelation time"]
+    header = ["observable", "value", "exact", "autocorrelation time"]
     rows = [
         [
             escape(row.name),
             _number(row.value)
             if row.stderr == 0.0
             else _typeset(format_uncertainty(row.value, row.stderr)),
+            "" if row.exact is None else _typeset(number_text(row.exact, row.exact_stderr)),
             _number(row.tau_int),
         ]
         for row in result.observables
     ]
     if result.acceptance is not None:
-        rows.append(["acceptance", _number(result.acceptance), ""])
-    return _section("Observables", _table(header, rows, right={1, 2}))
+        rows.append(["acceptance", _number(result.acceptance), "", ""])
+    return _section("Observables", _table(header, rows, right={1, 2, 3}))
 
 
 def cost_section(result: Result) -> str:

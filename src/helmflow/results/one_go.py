@@ -9,7 +9,9 @@ from pathlib import Path
 from helmflow.errors import InputError
 from helmflow.results.directory import LOCK, RunDirectory
 
-FILES = frozenset({"run.json", "settings.toml", "work.npz", "report.html", LOCK})
+FILES = frozenset(
+    {"run.json", "settings.toml", "flow.safetensors", "work.npz", "report.html", LOCK}
+)
 """What such a run may leave when it is killed; with ``result.json`` it has finished."""
 
 

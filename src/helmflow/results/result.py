@@ -86,12 +86,25 @@ class ReferenceDeviation:
 
 @dataclass(frozen=True)
 class Observable:
-    """An expectation value with its standard error and integrated autocorrelation time."""
+    """An expectation value with its standard error and integrated autocorrelation time.
+
+    ``exact`` is a known value, with the error ``exact_stderr`` of its last digit.
+    """
 
     name: str
     value: float
     stderr: float
     tau_int: float | None = None
+    exact: float | None = None
+    exact_stderr: float | None = None
+
+    @property
+    def deviation_sigma(self) -> float | None:
+        """Combined standard errors above ``exact``; rounding is no deviation."""
+        if self.exact is None or math.isclose(self.value, self.exact, abs_tol=1e-9):
+            return None if self.exact is None else 0.0
+        scale = math.hypot(self.stderr, self.exact_stderr or 0.0)
+        return (self.value - self.exact) / scale if scale > 0.0 else math.inf
 
 
 @dataclass(frozen=True)

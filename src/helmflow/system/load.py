@@ -14,6 +14,7 @@ from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy, ParticleEnergy
 from helmflow.energies.gauge import GaugeEnergy
 from helmflow.errors import EnergyError, InputError
+from helmflow.generalised_work import require_energies
 from helmflow.manifolds.product import parse_manifold
 from helmflow.streams import stream
 from helmflow.system.potential import ENERGIES, EnergyFactory, build_energy, energy_factory
@@ -35,6 +36,9 @@ from helmflow.units import BOLTZMANN, METRES, de_broglie_wavelength
 if TYPE_CHECKING:
     from ase import Atoms
 
+POINTS = 64
+"""Of a manifold at which the energy of a density is looked at before anything is computed."""
+
 LATTICE_UNITS = Units("lattice spacing", "action")
 
 
@@ -44,8 +48,10 @@ def load_system(
     """A system from a shipped name such as ``ice/mw_cubic_64`` or the path of a TOML file.
 
     ``energies`` adds kinds of potential: ``{"mine": MyEnergy}`` makes ``kind = "mine"`` build
-    ``MyEnergy``, whose arguments named ``reference``, ``cell_matrix``, ``atoms`` (crystals) or
-    ``shape`` (lattice fields) are supplied and whose other arguments are the keys of [potential].
+    ``MyEnergy``, a subclass of ``helmflow.energies.base.Energy`` (for a density ``forward`` with
+    values alone is enough), whose arguments named ``reference``, ``cell_matrix``, ``atoms``
+    (crystals) or ``shape`` (lattice fields) are supplied and whose other arguments are the keys of
+    [potential].
 
     Raises ``InputError``, one line naming the key, for any mistake in the file.
     """
@@ -79,6 +85,9 @@ def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> Sy
 def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory) -> System:
     shape = table.field.shape
     energy = build_energy(factory, table.potential, {"shape": shape})
+    if isinstance(energy, GaugeEnergy):
+        kind = repr(table.potential["kind"])
+        raise InputError("potential.kind", "a potential of fields, not of gauge links", kind)
     _refuse_unusable(energy, torch.zeros(1, *shape, dtype=torch.float64))
     return _without_sites(table, path, energy, math.prod(shape), LATTICE_UNITS)
 
@@ -101,6 +110,9 @@ def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> 
 def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
     manifold = parse_manifold(table.manifold)
     energy = build_energy(factory, table.potential, {})
+    if not isinstance(energy, Energy):
+        kind, expected = table.potential["kind"], "a subclass of helmflow.energies.base.Energy"
+        raise InputError(f"energies[{kind!r}]", expected, type(energy).__name__)
     dim = getattr(energy, "dim", manifold.dim)
     if dim != manifold.dim:
         raise InputError("manifold", f"{dim} dimensions, as the potential has", table.manifold)
@@ -109,7 +121,7 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
     if letter is not None and repr(manifold) != f"{letter}{dim}":
         raise InputError("manifold", f"{letter}{dim}, as the potential has", table.manifold)
     if math.isfinite(manifold.log_volume):
-        _refuse_unusable(energy, manifold.uniform(1, stream(0, "one point")))
+        _refuse_undefined(energy, manifold.uniform(POINTS, stream(0, "points")))
     system = _without_sites(table, path, energy, manifold.dim, Units("radian", "kT"))
     return replace(system, manifold=manifold)
 
@@ -183,6 +195,21 @@ def _particle_energy(
         raise InputError("potential.kind", "a potential of particles", repr(potential["kind"]))
     _refuse_unusable(energy, reference[None])
     return energy
+
+
+def _refuse_undefined(energy: Energy, x: torch.Tensor) -> None:
+    """Values at a few points of a manifold, no gradients: +inf is allowed, but not everywhere."""
+    try:
+        with torch.no_grad():
+            values = require_energies(energy(x), len(x), "potential")
+    except EnergyError as error:
+        raise InputError("potential", "an energy at every point", str(error)) from error
+    wrong = torch.isnan(values) | (values == -math.inf)
+    if bool(wrong.any()):
+        value, where = values[wrong][0].item(), x[wrong][0].tolist()
+        raise InputError("potential", "no energy of NaN or -inf", f"{value} at {where}")
+    if not bool(torch.isfinite(values).any()):
+        raise InputError("potential", "a finite energy somewhere", f"inf at {len(x)} points")
 
 
 def _refuse_unusable(energy: Energy, x: torch.Tensor) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from helmflow.densities.base import Density
 from helmflow.errors import InputError
-from helmflow.generalised_work import ReducedPotential
-from helmflow.objectives.score_function import leave_one_out, lin_log
+from helmflow.generalised_work import ReducedPotential, require_energies
+from helmflow.objectives.score_function import finite_work, leave_one_out, lin_log
 from helmflow.shapes import Configs, Values
 from helmflow.training.plan import StepReport, TrainingOutcome, TrainingPlan
 from helmflow.training.schedule import Cosine
@@ -58,8 +58,8 @@ def fit_without_gradient(
     """
     with torch.no_grad():
         x, _ = flow.sample_and_log_prob(plan.batch, generator)
-        first = u(x)
-    lowest = float(first[torch.isfinite(first)].min())
+        first = finite_work(require_energies(u(x), len(x)))
+    lowest = float(first.min())
     regular = lin_log(u, lowest + plan.ceiling)
     outcome = None
     for k, power in enumerate(plan.powers):

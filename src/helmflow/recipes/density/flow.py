@@ -11,7 +11,7 @@ from helmflow.manifolds.sphere import Sphere
 from helmflow.recipes.density.architecture import Architecture, empty_flow, symmetries
 from helmflow.recipes.density.potential import CheckedPotential
 from helmflow.recipes.density.potential_maps import POOR, FittedFlow, best_potential_map
-from helmflow.recipes.density.training import Report, trained_flow
+from helmflow.recipes.density.training import Report, has_gradient, trained_flow
 from helmflow.results import RunDirectory
 from helmflow.shapes import Configs
 from helmflow.streams import stream
@@ -41,7 +41,7 @@ def fit_flow(
     best = best_potential_map(manifold, u, start, seed, report)
     circle = isinstance(manifold, Sphere) and manifold.dim == 1
     poor = best is not None and best.loss > POOR and not circle
-    if best is None or (poor and _differentiable(manifold, u, seed)):
+    if best is None or (poor and has_gradient(u, manifold.uniform(32, stream(seed, "gradient")))):
         place = (None, {}) if directory is None else (directory.path / TRAINING, _of(directory))
         flow, name, loss, chosen = trained_flow(manifold, u, start, seed, place, report)
         if best is None or loss < best.loss:
@@ -50,16 +50,6 @@ def fit_flow(
         _keep(file, best, u.n_evaluations, _of(directory))
     report(1.0, best.name)
     return best
-
-
-def _differentiable(manifold: Manifold, u: CheckedPotential, seed: int) -> bool:
-    """Whether the energy is finite and has a gradient that says something, at a few points."""
-    x = manifold.uniform(32, stream(seed, "gradient")).requires_grad_()
-    value = u.differentiable(x)
-    if not value.requires_grad or not bool(torch.isfinite(value).all()):
-        return False
-    (gradient,) = torch.autograd.grad(value.sum(), x)
-    return bool(torch.isfinite(gradient).all()) and bool((gradient != 0.0).any())
 
 
 def _keep(file: Path, fitted: FittedFlow, n_evaluations: int, identity: dict[str, str]) -> None:

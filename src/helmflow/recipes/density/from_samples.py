@@ -11,7 +11,9 @@ import torch
 from helmflow.densities.flow import Flow
 from helmflow.errors import InputError
 from helmflow.estimators.basins import region_difference, region_probability
+from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.reweighting import kish_ess
 from helmflow.manifolds.torus import Torus
 from helmflow.recipes.density.likelihood import Fit, fit_likelihood
 from helmflow.recipes.path.certificate import ENOUGH, at_least, at_most
@@ -21,17 +23,19 @@ from helmflow.streams import stream
 Box = Sequence[tuple[float, float]]
 """From and to of every angle, in radians; from above to means through zero."""
 
+TURN = 2.0 * math.pi
 CELLS = 60
 """Of the histogram, along every angle."""
 
 
 @dataclass(frozen=True)
 class SampledDensity:
-    """What was found: the flow, the result, and the arrays behind the figures."""
+    """What was found: the flow and its size, the result, and the arrays behind the figures."""
 
     flow: Flow
     result: Result
     arrays: Mapping[str, np.ndarray]
+    size: tuple[int, int]
 
 
 def fit_samples(
@@ -47,7 +51,8 @@ def fit_samples(
     ``log_weights`` (chains, n) are those of reweighted samples (bias/kT, say). The headline is
     ``f_2 - f_1`` of the first two basins, in kT, by counting, with errors that know the
     autocorrelation; the flow, fitted by maximum likelihood, gives the same by an integral. Raises
-    InputError for arrays of another shape, angles outside [0, 2 pi) and fewer than two basins.
+    InputError for arrays of another shape, angles outside [0, 2 pi), fewer than two basins and
+    ranges beyond a whole turn.
     """
     clock = (time.process_time(), time.time())
     x, log_w = _checked(x, log_weights)
@@ -55,6 +60,9 @@ def fit_samples(
         raise InputError("basins", "two or more", len(basins))
     if any(len(box) != x.shape[2] for box in basins.values()):
         raise InputError("basins", f"a range for each of {x.shape[2]} angles", "another number")
+    for key, box in basins.items():
+        if not all(-TURN <= end <= TURN for pair in box for end in pair):
+            raise InputError(f"basins[{key!r}]", "radians from -2 pi to 2 pi", list(box))
     inside = {key: _within(x, box) for key, box in basins.items()}
     flow, fit = fit_likelihood(x, log_w, seed)
     counted = _differences(inside, log_w)
@@ -77,14 +85,19 @@ def fit_samples(
         reason=reason,
         checks=tuple(checks),
         estimates=(
-            EstimateRow("histogram", head.value, head.stderr, head.n_eff),
+            EstimateRow("histogram", head.value, head.stderr, head.n_eff * _evenness(log_w)),
             EstimateRow("flow", integrated[second], head.stderr),
         ),
         observables=tuple(_observables(inside, log_w, counted, integrated, fit)),
         seed=seed,
         cost=Cost(time.process_time() - clock[0], time.time() - clock[1], 0),
     )
-    return SampledDensity(flow, result, _arrays(x, log_w, flow, basins))
+    return SampledDensity(flow, result, _arrays(x, log_w, flow, basins), fit.size)
+
+
+def _evenness(log_w: np.ndarray) -> float:
+    """Kish's number of the weights as a part of all."""
+    return kish_ess(log_w.ravel()) / log_w.size
 
 
 def _checked(x: np.ndarray, log_weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +113,8 @@ def _checked(x: np.ndarray, log_weights: np.ndarray | None) -> tuple[np.ndarray,
 
 def _within(x: np.ndarray, box: Box) -> np.ndarray:
     """Which of the points (..., D) lie in a box of angles."""
-    turn = 2.0 * math.pi
     inside = [
-        np.mod(x[..., k] - low, turn) < (np.mod(high - low, turn) or turn)
+        np.mod(x[..., k] - low, TURN) < (np.mod(high - low, TURN) or TURN)
         for k, (low, high) in enumerate(box)
     ]
     return np.logical_and.reduce(inside)
@@ -136,9 +148,11 @@ def _checks(
     head = counted[second]
     visits = _crossings(inside[first], inside[second])
     off = abs(integrated[second] - head.value) / max(head.stderr, 1e-12)
+    n_eff = head.n_eff * _evenness(log_w)
     checks = [
         at_least("crossings", visits, 20.0, f"from {first} to {second} or back", hard=2.0),
-        at_least("independent samples", head.n_eff, ENOUGH, "of the difference", hard=10.0),
+        at_least("independent samples", n_eff, ENOUGH, "of the difference", hard=10.0),
+        *_of_weights(log_w),
         at_most("flow against histogram", off, 3.0, "standard errors of the difference"),
         at_least(
             "held-out gain over a histogram",
@@ -151,6 +165,18 @@ def _checks(
     if spread is not None:
         checks.append(at_most("one chain against the others", spread, 4.0, "standard errors"))
     return checks
+
+
+def _of_weights(log_w: np.ndarray) -> list[Check]:
+    """Whether a few samples outweigh all others; nothing to ask where none has a weight."""
+    if np.ptp(log_w) == 0.0:
+        return []
+    return [
+        at_least(
+            "weights that count", kish_ess(log_w.ravel()), ENOUGH, "Kish's number", hard=10.0
+        ),
+        at_most("pareto k", pareto_k(log_w.ravel()), 0.7, "tail of the weights", hard=1.0),
+    ]
 
 
 def _crossings(first: np.ndarray, second: np.ndarray) -> float:
@@ -212,7 +238,7 @@ def _arrays(
     """Points and weights, and for two angles the surface by flow and histogram."""
     arrays = {
         "x": x,
-        "log_weight": log_w,
+        "log_weights": log_w,
         "basins": np.array([np.ravel(b) for b in basins.values()]),
     }
     if x.shape[2] != 2:

@@ -1,8 +1,10 @@
 """A flow fitted to chains of angles by maximum likelihood, with a part of them held out."""
 
 import itertools
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +17,13 @@ from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
+from helmflow.errors import InputError
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.estimate import Estimate
 from helmflow.manifolds.torus import Torus
 from helmflow.objectives.divergences import forward_kl
 from helmflow.streams import stream
+from helmflow.training.checkpoint import load, save
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.schedule import Cosine
 from helmflow.training.stochastic import train
@@ -34,6 +38,8 @@ ROUNDS, STEPS, BATCH, LEARNING_RATE = 24, 50, 512, 1e-2
 PATIENCE = 4
 """Rounds without gain on the second part of the chains after which a fit ends."""
 
+KEY = "angles, bins, width"
+
 HISTOGRAMS = (10, 15, 20, 30, 40, 60)
 """Cells along every angle of the histograms that a flow is compared with."""
 
@@ -46,6 +52,7 @@ class Fit:
     train: float
     held_out: Estimate
     histogram: float
+    size: tuple[int, int] = SIZES[0]
 
 
 def _parts(x: np.ndarray, log_w: np.ndarray) -> list[tuple[Tensor, Tensor]]:
@@ -88,7 +95,24 @@ def fit_likelihood(x: np.ndarray, log_w: np.ndarray, seed: int) -> tuple[Flow, F
     flow.bijector.load_state_dict(best)
     flow.requires_grad_(requires_grad=False)
     held_out = _held_out(flow, x, log_w)
-    return flow, Fit(name, _mean_log_prob(flow, learn), held_out, _histogram_score(learn, test))
+    scores = _mean_log_prob(flow, learn), held_out, _histogram_score(learn, test)
+    return flow, Fit(name, *scores, size)
+
+
+def keep(flow: Flow, size: tuple[int, int], file: Path) -> None:
+    """Write a fitted flow; `kept` reads it."""
+    header = {KEY: json.dumps([flow.base.manifold.dim, *size])}
+    save(file, flow.bijector.state_dict(), header)
+
+
+def kept(file: Path) -> Flow:
+    """The flow that `keep` has written; raises InputError for another file."""
+    tensors, header = load(file, {})
+    if KEY not in header:
+        raise InputError("run", "a flow fitted to samples", f"{file}")
+    flow = _new_flow(*json.loads(header[KEY]), seed=0)
+    flow.bijector.load_state_dict(tensors)
+    return flow.requires_grad_(requires_grad=False)
 
 
 def _new_flow(dim: int, bins: int, width: int, seed: int) -> Flow:

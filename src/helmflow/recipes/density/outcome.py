@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from helmflow.estimators.diagnostics import acceptance_rate, rejection_tau
+from helmflow.estimators.diagnostics import acceptance_error, acceptance_rate, rejection_tau
 from helmflow.estimators.reweighting import reweight
 from helmflow.recipes.path.certificate import ENOUGH, at_least, at_most
 from helmflow.results import (
@@ -33,6 +33,9 @@ Array = np.ndarray
 
 FAR = 1.0
 """Divergence in nats above which a flow has not learned its target, however good the weights."""
+
+HOPELESS, NOTICEABLE = 10.0, 0.01
+"""Standard errors, and nats, from the grid's ln Z beyond both of which a run is wrong."""
 
 
 def result_of_density(
@@ -120,10 +123,13 @@ def _checks(
         )
     if quadrature is not None:
         error = max(math.hypot(estimate.stderr, quadrature.change), 1e-12)
-        off = abs(-estimate.value - quadrature.log_z) / error
+        difference = abs(-estimate.value - quadrature.log_z)
+        # far beyond all errors and of a size that matters: one of the two is wrong
+        hard = HOPELESS if difference > NOTICEABLE else math.inf
+        meaning = f"standard errors; steps of 2 pi/{2.0 * math.pi / quadrature.step:.0f}"
         checks += [
             at_most("flow on a grid", abs(quadrature.mass - 1.0), 1e-6, "integral minus 1"),
-            at_most("ln Z on a grid", off, 4.0, "standard errors", hard=math.inf),
+            at_most("ln Z on a grid", difference / error, 4.0, meaning, hard=hard),
         ]
     return checks
 
@@ -164,7 +170,7 @@ def _observables(
     return [
         Observable("<u>", mean.value, mean.stderr, chain.tau_acc),
         Observable("entropy = ln Z + <u>", log_z + mean.value, mean.stderr),
-        Observable("acceptance, 1 - Gini", expected, math.sqrt(expected * (1 - expected) / n)),
+        Observable("acceptance, 1 - Gini", expected, acceptance_error(log_w)),
         Observable("tau of rejections", rejection_tau(log_w), 0.0),
         *(rejected if lost > 0.0 else []),
     ]

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from helmflow.errors import EnergyError, InputError
+from helmflow.errors import EnergyError
+from helmflow.generalised_work import require_energies
 from helmflow.shapes import Configs, Values
 from helmflow.system import System
 from helmflow.training.flow_fit import CHUNK
@@ -21,10 +22,8 @@ class CheckedPotential:
 
     def __call__(self, x: Configs) -> Values:
         with torch.no_grad():
-            u = self.system.reduced_potential(x)
+            u = require_energies(self.system.reduced_potential(x), len(x), "potential")
         self.n_evaluations += len(x)
-        if u.shape != x.shape[:1]:
-            raise InputError("potential", f"energies of shape ({len(x)},)", tuple(u.shape))
         wrong = torch.isnan(u) | (u == -math.inf)
         if bool(wrong.any()):
             raise EnergyError(f"the energy is NaN or -inf at {x[wrong][0].tolist()}")

@@ -34,6 +34,7 @@ class Quadrature:
 
     ``change`` of ln Z from a coarser grid, which is its error where the density is not smooth.
     ``converged`` tells whether a coarser grid gives the same ln Z and the integral of q is one.
+    ``step`` in radians: what is narrower may hide between the nodes.
     """
 
     log_z: float
@@ -42,14 +43,22 @@ class Quadrature:
     mass: float
     ess_fraction: float
     converged: bool
+    step: float
 
 
-def integrate_on_grid(manifold: Manifold, u: CheckedPotential, flow: Density) -> Quadrature | None:
-    """ln Z, KL and normalisation by quadrature; None where no grid is fine enough."""
+def integrate_on_grid(
+    manifold: Manifold, u: CheckedPotential, flow: Density, limit: int | None = None
+) -> Quadrature | None:
+    """ln Z, KL and normalisation by quadrature; None where no grid is fine enough.
+
+    Nor is there one where it would take more than ``limit`` energies in all.
+    """
     sizes = GRIDS.get((type(manifold).__name__[0], manifold.dim))
     if sizes is None:
         return None
     coarse, fine = (manifold.quadrature(size) for size in sizes)
+    if limit is not None and u.n_evaluations + len(coarse[0]) + 2 * len(fine[0]) > limit:
+        return None
     log_z = [float(torch.logsumexp(w.log() - u(x), 0)) for x, w in (coarse, fine)]
     nodes, weights = fine
     log_q = log_prob_in_parts(flow, nodes)
@@ -67,6 +76,8 @@ def integrate_on_grid(manifold: Manifold, u: CheckedPotential, flow: Density) ->
         mass=mass,
         ess_fraction=1.0 / second_moment,
         converged=abs(log_z[1] - log_z[0]) < AGREEMENT and abs(mass - 1.0) < AGREEMENT,
+        # a sphere has n nodes from pole to pole
+        step=(2.0 if isinstance(manifold, Torus) else 1.0) * math.pi / sizes[1],
     )
 
 

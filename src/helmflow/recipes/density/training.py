@@ -114,14 +114,20 @@ def trained_flow(
 ) -> tuple[Flow, str, float, Architecture]:
     """A trained flow, what to call it, half the variance of its work, and what it is.
 
-    First Adam on the reverse divergence, up to `MANY` angles. If that has come close,
-    natural-gradient steps; if not, a flow of splines is trained by replay within a trust region,
-    which loses no mode.
+    First Adam on the reverse divergence, up to `MANY` angles and where the energy has a gradient.
+    If that has come close, natural-gradient steps; if not, a flow of splines is trained by replay
+    within a trust region, which loses no mode and asks for values alone.
     ``place``: a file for the stages of the training, and what identifies the system in it.
     Raises InputError for manifolds without such a flow.
     """
     stages = _begin(manifold, u, start, seed, place)
     many = isinstance(manifold, Torus) and manifold.dim > MANY and start.angles == "given"
+
+    def blind() -> bool:
+        x, _ = stages.flow.base.sample_and_log_prob(32, stream(seed, "gradient"))
+        return not has_gradient(u, x)
+
+    many = many or stages.decide("without gradient", blind)
     for k, power in enumerate(() if many else POWERS):
         report(0.2 * k / len(POWERS), f"{stages.name}, target to the power {power}")
         stages.next(partial(_descend, u, power))
@@ -142,6 +148,20 @@ def trained_flow(
             stages.next(partial(_replay, u, last=k == REPLAYS - 1))
     flow = stages.flow.requires_grad_(requires_grad=False)
     return flow, stages.name, half_variance(flow, u, stream(seed, "the end")), stages.chosen
+
+
+def has_gradient(u: CheckedPotential, x: Configs) -> bool:
+    """Whether the energy is finite and has a gradient that says something, at points x."""
+    x = x.detach().requires_grad_()
+    try:
+        value = u.differentiable(x)
+    except RuntimeError:  # NumPy takes no tensors with a graph
+        return False
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    finite = bool(torch.isfinite(value).all()) and bool(torch.isfinite(gradient).all())
+    return finite and bool((gradient != 0.0).any())
 
 
 def _begin(

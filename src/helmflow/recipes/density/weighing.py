@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from helmflow.densities.flow import Flow
+from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
 from helmflow.generalised_work import density_work
@@ -71,6 +72,8 @@ def weigh(
     )
     saved = None if directory is None else directory.load_checkpoint()
     wanted = LEAST_SAMPLES
+    if settings.max_evaluations is not None and saved is None:
+        wanted = min(wanted, _affordable(u, settings.max_evaluations))
     if saved is not None:
         tensors, header = saved
         columns = tensors["x"], tensors["log_q"], tensors["work"]
@@ -123,6 +126,14 @@ def _filled(
             x, log_q = flow.sample_and_log_prob(BATCH, generator)
         rows.append((x, log_q, density_work(x, log_q, u)))
     return tuple(torch.cat(column) for column in zip(*rows, strict=True))
+
+
+def _affordable(u: CheckedPotential, limit: int) -> int:
+    """Samples that may still be drawn, in whole batches; InputError if not even one."""
+    left = (limit - u.n_evaluations) // BATCH * BATCH
+    if left < BATCH:
+        raise InputError("max_evaluations", f"at least {u.n_evaluations + BATCH}", limit)
+    return left
 
 
 def _exhausted(u: CheckedPotential, more: int, settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """Configurations on disk, in full precision."""
 
+from collections.abc import Mapping
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def write_extxyz(path: Path, x: Tensor, log_weights: Tensor | None, system: Syst
     cell = " ".join(repr(float(v)) for v in system.cell.flatten())
     text = StringIO()
     for k, frame in enumerate(x.tolist()):
-        weight = "" if log_weights is None else f" log_weight={log_weights[k].item()!r}"
+        weight = "" if log_weights is None else f" log_weights={log_weights[k].item()!r}"
         text.write(f"{len(frame)}\n")
         text.write(f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"{weight}\n')
         for name, (a, b, c) in zip(system.species, frame, strict=True):
@@ -25,12 +26,17 @@ def write_extxyz(path: Path, x: Tensor, log_weights: Tensor | None, system: Syst
 
 
 def write_npz(path: Path, x: Tensor, log_weights: Tensor | None, system: System) -> None:
-    """Plain arrays: ``x``, and where they apply ``cell``, ``species`` and ``log_weight``."""
+    """Plain arrays: ``x``, and where they apply ``cell``, ``species`` and ``log_weights``."""
     arrays = {"x": x.numpy()}
     if system.cell is not None:
         arrays |= {"cell": system.cell.numpy(), "species": np.array(system.species)}
     if log_weights is not None:
-        arrays["log_weight"] = log_weights.numpy()
+        arrays["log_weights"] = log_weights.numpy()
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An .npz file of plain arrays, whole or not at all."""
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     _write(path, buffer.getvalue())

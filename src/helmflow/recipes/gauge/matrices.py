@@ -35,13 +35,17 @@ TRAJECTORY = (0.2, 6)
 class MatrixTheory(GaugeTheory):
     """What lattices of SU(N) links and a single link have in common."""
 
+    kind = "SU(N)"
+    flow_kinds = ("transport", "coupling")
+    reads = frozenset(
+        f"training.{key}"
+        for key in ("steps", "batch", "learning_rate", "clip_norm", "checkpoint_every")
+    )
     steps: int
     """Of training, unless the settings say otherwise."""
 
     def __init__(self, system: System, settings: Settings, energy: SUWilson | SingleLink) -> None:
         super().__init__(system, settings)
-        if settings.flow.start != "base" or settings.flow.coupling is not None:
-            raise InputError("flow.start", "base", "loop splitting, for U(1) links only")
         self.energy, self.n_colours = energy, energy.n_colours
         self.beta = system.beta * energy.beta
         links = (2, *energy.shape) if energy.shape else ()

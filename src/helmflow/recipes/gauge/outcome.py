@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from helmflow.recipes.path.certificate import at_least, at_most, sigmas
 from helmflow.recipes.weighted_results import (
     bounds_of,
     expected_acceptance,
+    observables_check,
     precision_checks,
     references_of,
     row_of,
@@ -49,7 +51,9 @@ def result_of_gauge(
     estimate, log_w = weighed.estimate, -weighed.work.numpy()
     chain = independence_metropolis(log_w, stream(settings.seed, "metropolis"))
     checks = _checks(theory, fitted, weighed, integral, chain)
-    checks.append(_modes(theory, fitted, log_w, baselines.target))
+    observables = _observables(theory, weighed, chain, baselines.series, fitted.sampler)
+    checks += observables_check([_at_least_counted(row, estimate.n_eff) for row in observables])
+    checks.append(modes_check(theory, fitted, log_w, baselines.target))
     letter, reason = grade(checks, one_sided=integral is None and "log_z" not in theory.exact)
     value, stderr = -estimate.value, estimate.stderr
     rows = [row_of("fep", estimate)]
@@ -63,7 +67,7 @@ def result_of_gauge(
         unit="nat",
         per="system",
         convention=system.convention,
-        method="flow",
+        method=fitted.sampler,
         base=fitted.name,
         grade=letter,
         reason=reason,
@@ -71,7 +75,7 @@ def result_of_gauge(
         estimates=tuple(rows),
         references=references_of(system, value, stderr),
         bounds=bounds_of(weighed.work.numpy()),
-        observables=tuple(_observables(theory, weighed, chain, baselines.series)),
+        observables=tuple(observables),
         acceptance=chain.acceptance,
         value_exact=theory.exact.get("log_z"),
         n_particles=system.n_particles,
@@ -115,7 +119,9 @@ def _checks(
     return checks
 
 
-def _modes(theory: "GaugeTheory", fitted: "FittedGauge", log_w: Array, target: Configs) -> Check:
+def modes_check(
+    theory: "GaugeTheory", fitted: "FittedGauge", log_w: Array, target: Configs
+) -> Check:
     """A flow that has lost a mode is blind to it; chains at the target are not."""
     with torch.no_grad():
         seen = -(theory.u(target) + fitted.flow.log_prob(target)).numpy()
@@ -138,6 +144,7 @@ def _observables(
     weighed: "WeighedLinks",
     chain: IndependenceChain,
     baselines: Mapping[str, Array],
+    sampler: str,
 ) -> list[Observable]:
     """Reweighted averages, and autocorrelation times of the slow observable."""
     log_w, index = -weighed.work.numpy(), chain.index.numpy()
@@ -147,13 +154,22 @@ def _observables(
         if name != "Q":
             mean = reweight(series, log_w)
             tau = integrated_autocorrelation(series[index]).tau_int
-            found.append(Observable(name, mean.value, mean.stderr, tau))
+            exact = theory.exact.get(name)
+            known = None if exact is None else 0.0
+            found.append(Observable(name, mean.value, mean.stderr, tau, exact, known))
     slow = theory.slow
     found_slow = integrated_autocorrelation(weighed.observed[slow].numpy()[index])
-    found.append(_time(f"tau_int({slow}), flow", found_slow))
+    found.append(_time(f"tau_int({slow}), {sampler}", found_slow))
     for name, series in baselines.items():
         found.append(_time(f"tau_int({slow}), {name}", integrated_autocorrelation(series)))
     return [*found, expected_acceptance(log_w)]
+
+
+def _at_least_counted(row: Observable, n: float) -> Observable:
+    """Charges may be too rare to be met: their error is then that of counting what is exact."""
+    if row.name != "<Q^2>" or row.exact is None:
+        return row
+    return replace(row, stderr=max(row.stderr, math.sqrt(abs(row.exact) / n)))
 
 
 def _time(name: str, found: Autocorrelation) -> Observable:

@@ -38,6 +38,8 @@ FILE, TRAINING = "flow.safetensors", "training/state.safetensors"
 """In the run directory: the flow once it is fitted, and one whose training has begun."""
 
 OBSERVED = "observed_"
+COUPLINGS = ("n_colours", "beta", "coefficients", "kappa")
+"""What an action may depend on besides the extents; see `identity_of`."""
 
 THEORIES: Mapping[type, Callable[[System, Settings], GaugeTheory]] = MappingProxyType(
     {
@@ -99,11 +101,14 @@ def prepared(
         fitted = theory.load(tensors)
         theory.n_evaluations = int(header["energies"])
         return fitted, _estimate(header["integral"])
+    source = theory.settings.flow.source
+    reused = None
+    if source is not None:  # read before anything is sampled: it may not fit
+        reused = theory.load(load_gauge_flow(Path(source), theory.system))
     samples = theory.path(report)
     integral = None if samples is None else integrate(samples).estimate
-    source = theory.settings.flow.source
-    if source is not None:
-        fitted = theory.load(load_gauge_flow(Path(source), theory.system))
+    if reused is not None:
+        fitted = reused
     else:
         training = None if directory is None else directory.path / TRAINING
         fitted = theory.fit(samples, report, training)
@@ -186,7 +191,16 @@ def load_gauge_flow(path: Path, system: System) -> Mapping[str, Tensor]:
 def identity_of(system: System) -> dict[str, str]:
     """What a file must say to hold a flow of this theory."""
     kind = type(system.energy).__name__
-    return {"flow": f"gauge {kind}", "version": metadata.version("helmflow")}
+    action = {name: getattr(system.energy, name, None) for name in COUPLINGS}
+    action["beta"] = system.beta * system.energy.beta
+    # a temperature other than one acts on fermions too
+    action["state"] = system.beta if action["kappa"] is not None else None
+    known = {name: value for name, value in action.items() if value is not None}
+    return {
+        "flow": f"gauge {kind}",
+        "couplings": json.dumps(known),
+        "version": metadata.version("helmflow"),
+    }
 
 
 def _text(integral: Estimate | None) -> str:

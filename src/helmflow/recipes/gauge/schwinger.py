@@ -31,6 +31,7 @@ from helmflow.recipes.gauge.theory import (
     Shape,
     turned_angles,
 )
+from helmflow.recipes.gauge.u1 import require_flow_coupling
 from helmflow.recipes.path.analysis import Samples
 from helmflow.samplers.leapfrog import LeapfrogChains
 from helmflow.samplers.winding import winding_step
@@ -51,15 +52,15 @@ BASELINE_CHAINS, BASELINE_STEPS, TRAJECTORY, KEPT = 8, 100, 8, 4
 class SchwingerTheory(GaugeTheory):
     """``S = -beta sum cos P - 2 ln|det D|``."""
 
+    kind = "the Schwinger model"
+    reads = frozenset({"flow.coupling", "flow.steps"})
+
     def __init__(self, system: System, settings: Settings) -> None:
         super().__init__(system, settings)
         energy = system.energy
         if not isinstance(energy, Schwinger):
             raise InputError("potential.kind", "schwinger", type(energy).__name__)
-        if settings.training.steps is not None:
-            raise InputError(
-                "training.steps", "none: this flow is fitted", settings.training.steps
-            )
+        require_flow_coupling(settings.flow.coupling)
         self.energy, self.shape = energy, energy.shape
         self.exact: dict[str, float] = {}
         self.slow = "Q"

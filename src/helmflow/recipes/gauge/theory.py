@@ -11,10 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
-from helmflow.errors import EnergyError
+from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.generalised_work import density_work
 from helmflow.recipes.path.analysis import Samples
+from helmflow.recipes.read_settings import refuse_unread
 from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
@@ -28,6 +29,7 @@ Shape = tuple[int, int]
 Resized = tuple[Density, Callable[[Configs], Values]]
 """A flow, and the reduced potential that it is for."""
 
+ALWAYS_READ = frozenset({"flow.kind", "flow.source"})
 INTEGRATOR_SAMPLES = 256
 VOLUME_SAMPLES, LARGEST_VOLUME = 1024, 1024
 
@@ -48,13 +50,15 @@ class Baselines:
 class FittedGauge:
     """A flow, what to call it, and the same flow with twice the integration steps, if it has any.
 
-    ``tensors`` is what has to be kept to build it again.
+    ``tensors`` is what has to be kept to build it again; ``sampler`` what it is called among
+    samplers, which is no flow where nothing was learned.
     """
 
     flow: Density
     name: str
     doubled: Density | None
     tensors: Mapping[str, Tensor]
+    sampler: str = "flow"
 
 
 class GaugeTheory(ABC):
@@ -69,9 +73,22 @@ class GaugeTheory(ABC):
     slow: str
     """The observable whose autocorrelation is compared with the baselines."""
 
+    kind: str
+    """What messages call it."""
+
+    reads: frozenset[str]
+    """Keys of tables of the settings that its run depends on; others are refused."""
+
+    flow_kinds: tuple[str, ...] = ("transport",)
+
     def __init__(self, system: System, settings: Settings) -> None:
         self.system, self.settings = system, settings
         self.n_evaluations = 0
+        refuse_unread(settings, self.reads | ALWAYS_READ, self.kind)
+        flow_kind = settings.flow.kind
+        if flow_kind is not None and flow_kind not in self.flow_kinds:
+            expected = f"{' or '.join(self.flow_kinds)} for {self.kind}"
+            raise InputError("flow.kind", expected, repr(flow_kind))
 
     def u(self, x: Configs) -> Values:
         """The reduced potential, counted; EnergyError for NaN and -inf, which mean no density."""

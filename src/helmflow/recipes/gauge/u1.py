@@ -11,7 +11,7 @@ from helmflow.bijectors.plaquette_transport import PlaquetteTransport
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.haar import HaarAngles
-from helmflow.densities.loop_splitting import LoopSplitting
+from helmflow.densities.loop_splitting import LARGEST_COUPLING, LoopSplitting
 from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.gauge_exact import exact_gauge
 from helmflow.errors import InputError
@@ -60,12 +60,17 @@ BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 32, 400, 50, 10
 class U1Theory(GaugeTheory):
     """U(1) at ``S = -beta sum cos P``: least-squares flow from Haar, or from loop splitting."""
 
+    kind = "U(1)"
+    reads = frozenset({"flow.start", "flow.coupling", "flow.steps", "sampling.chains"})
+
     def __init__(self, system: System, settings: Settings) -> None:
         super().__init__(system, settings)
         energy = system.energy
         if not isinstance(energy, U1Wilson):
             raise InputError("potential.kind", "u1_wilson", type(energy).__name__)
         self.shape = energy.shape
+        if any(extent % 2 for extent in self.shape):
+            raise InputError("field.shape", "even extents for a heat bath", list(self.shape))
         self.beta = system.beta * energy.beta
         known = exact_gauge(1, self.beta, self.shape[0] * self.shape[1])
         self.exact = {
@@ -75,6 +80,9 @@ class U1Theory(GaugeTheory):
         }
         self.slow = "Q"
         chosen = settings.flow
+        if chosen.start not in ("base", "loops"):
+            raise InputError("flow.start", "base or loops for U(1)", repr(chosen.start))
+        require_flow_coupling(chosen.coupling)
         if chosen.coupling is not None and chosen.start != "loops":
             raise InputError("flow.coupling", 'flow.start = "loops" with it', chosen.start)
         self.start = chosen.coupling or (self.beta if chosen.start == "loops" else 0.0)
@@ -134,7 +142,8 @@ class U1Theory(GaugeTheory):
         fitted_to = f"loop splitting at beta = {start:.3g}" if start else "Haar"
         if not coefficients.any():
             flow = Flow(base, _transport(coefficients, 1))
-            return FittedGauge(flow, f"{fitted_to}, no flow", None, dict(tensors))
+            sampler = "loop splitting" if start else "Haar"
+            return FittedGauge(flow, f"{fitted_to}, no flow", None, dict(tensors), sampler)
         name = f"{fitted_to}, plaquette transport of {coefficients.numel()} coefficients"
         chosen = self.settings.flow.steps
         for n_steps in (chosen,) if chosen else STEPS:
@@ -205,6 +214,12 @@ class U1Theory(GaugeTheory):
 
 def _transport(coefficients: Tensor, n_steps: int) -> PlaquetteTransport:
     return PlaquetteTransport(coefficients, n_steps=n_steps).requires_grad_(requires_grad=False)
+
+
+def require_flow_coupling(coupling: float | None) -> None:
+    """InputError for a coupling at which loop splitting is not exact to rounding."""
+    if coupling is not None and coupling > LARGEST_COUPLING:
+        raise InputError("flow.coupling", f"at most {LARGEST_COUPLING:g}", coupling)
 
 
 def _base(shape: Shape, coupling: float) -> Density:

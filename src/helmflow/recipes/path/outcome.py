@@ -11,6 +11,7 @@ from helmflow.estimators.estimate import Estimate
 from helmflow.recipes.path.analysis import Analysis, Samples, climb, integrate
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.problem import Problem
+from helmflow.recipes.weighted_results import observables_check
 from helmflow.results import (
     Bounds,
     Check,
@@ -28,6 +29,8 @@ from helmflow.units import BOLTZMANN, convert_energy
 
 Array = np.ndarray
 CONVERGENCE_POINTS = 10
+REFERENCES = {"<phi^2>": "phi_squared", "chi_2 = V <mean(phi)^2>": "chi_2"}
+"""What observables are called in system files."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def result_of(
     crystal = system.kind == "crystal"
     quantity = "helmholtz_free_energy" if crystal else "log_partition_function"
     value, stderr = outcome.value_and_stderr(analysis.headline)
+    observables = [_with_exact(row, system) for row in _observables(sampler)]
+    checks = [*checks, *observables_check(observables)]
     letter, reason = grade(checks, one_sided=analysis.one_sided)
     accepted = sampler.records.accepted
     return Result(
@@ -110,7 +115,7 @@ def result_of(
         bounds=_bounds(outcome, analysis),
         other_units=tuple(_other_units(system, value, stderr)),
         length_unit=system.units.length,
-        observables=tuple(_observables(sampler)),
+        observables=tuple(observables),
         acceptance=float(np.mean([a.double().mean() for a in accepted])) if accepted else None,
         cost=Cost(
             cpu_seconds=spent[0],
@@ -167,6 +172,15 @@ def _other_units(system: System, value: float, stderr: float) -> list[OtherUnit]
         OtherUnit(unit, value * scale / system.beta, stderr * scale / system.beta)
         for unit, scale in scales.items()
     ]
+
+
+def _with_exact(row: Observable, system: System) -> Observable:
+    """The observable beside the value of the system file, if that knows it."""
+    quantity = REFERENCES.get(row.name.removesuffix(", flow"))
+    for known in system.references:
+        if known.quantity == quantity and known.per == "system":
+            return replace(row, exact=known.value, exact_stderr=known.stderr or 0.0)
+    return row
 
 
 def _observables(sampler: LadderSampler) -> list[Observable]:

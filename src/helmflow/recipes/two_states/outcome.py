@@ -191,10 +191,10 @@ def _gain(
         variance_ratio(plain, through)
         for plain, through in zip(mapped.same.blocks(), mapped.works.blocks(), strict=False)
     ]
-    # Ratios scatter like a log-normal: the error is relative, from their logarithms.
-    error = (
-        np.std(np.log(quarters), ddof=1) / len(quarters) ** 0.5 if len(quarters) > 1 else np.nan
-    )
+    error = np.nan
+    if len(quarters) > 1 and min(quarters) > 0.0:
+        # Ratios scatter like a log-normal: the error is relative, from their logarithms.
+        error = np.std(np.log(quarters), ddof=1) / len(quarters) ** 0.5
     return [Observable("variance reduction", gain, gain * float(error))]
 
 
