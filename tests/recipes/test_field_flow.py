@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -176,6 +177,14 @@ def test_weights_of_one_extent_serve_another(finished, tmp_path):
     estimate = fep(work)
     assert estimate.diagnostics["ess_fraction"] > 0.5
     assert_consistent(-estimate.value, estimate.stderr, 9.29136388, resolve=0.2)
+
+
+def test_a_run_keeps_its_ess_against_volume(finished):
+    with np.load(finished[0] / "work.npz") as work:
+        volume, ess = work["ess_against_volume"].T
+    assert volume.tolist() == [16, 36, 64]
+    assert ess[0] > ess[2] > 0.3
+    assert np.log(ess) / volume == pytest.approx(np.log(ess[2]) / 64, rel=0.7)
 
 
 def test_exact_samples_of_a_run(finished):

@@ -65,7 +65,8 @@ def theory_at(path, extent, potential, **flow):
 def made_ready(theory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "LEAST_SAMPLES", 2048)
-        patch.setattr(u1, "BASELINE_STEPS", 80)
+        patch.setattr(u1, "BASELINE_STEPS", 40)
+        patch.setattr(u1, "BASELINE_CHAINS", 16)
         patch.setattr(u1, "FIT_CHAINS", 192)
         fitted, integral = prepared(theory, None, silent)
         links = weigh(fitted.flow, theory, theory.settings, None, Clock(), silent)

@@ -47,7 +47,7 @@ def test_moments_of_one_matrix(tested, monkeypatch):
 @pytest.mark.parametrize(("n_colours", "beta"), [(2, 2.0), (3, 4.0)])
 def test_plaquettes_of_a_lattice(n_colours, beta):
     energy = SUWilson((4, 4), n_colours=n_colours, beta=beta)
-    x, _ = sampled(energy, (2, 4, 4), n_colours, chains=100, step=0.25, n=40)
+    x, _ = sampled(energy, (2, 4, 4), n_colours, chains=64, step=0.25, n=40)
     plaquette = mean_traces(x).mean((1, 2))
-    assert plaquette.std().item() / 10.0 < 0.03
+    assert plaquette.std().item() / 8.0 < 0.03
     assert abs(sigmas(plaquette, exact_gauge(n_colours, beta, 16).plaquette)) < 5.0

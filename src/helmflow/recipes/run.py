@@ -6,6 +6,7 @@ from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.recipes.density.run import run_density
 from helmflow.recipes.flow.certificate import flow_checks
+from helmflow.recipes.flow.field_volumes import ess_against_volume
 from helmflow.recipes.flow.prepare import PreparedFlow, prepare_flow
 from helmflow.recipes.flow.sampler import FlowSampler
 from helmflow.recipes.gauge.run import run_gauge
@@ -14,6 +15,7 @@ from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.certificate import certificate
 from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.recipes.path.lattice import LatticeField
 from helmflow.recipes.path.outcome import Outcome, arrays_of, result_of
 from helmflow.recipes.path.plan import Plan, make_plan
 from helmflow.recipes.path.problem import Problem
@@ -70,7 +72,11 @@ def run(
     others = () if flow is None else (flow.path.estimate,)
     result = result_of(outcome, analysis, checks, sampler, base_name, spent, others)
     if directory is not None:
-        directory.write_work(arrays_of(outcome, analysis, sampler, base))
+        arrays = dict(arrays_of(outcome, analysis, sampler, base))
+        if isinstance(problem, LatticeField) and flow is not None:
+            kind = str(settings.flow.kind)
+            arrays |= ess_against_volume(problem, directory.path, kind, settings.seed)
+        directory.write_work(arrays)
         directory.write_result(result)
     progress(
         Event("cross-check", 1.0, 1.0, "", result.value, result.stderr, problem.n_evaluations)
