@@ -132,7 +132,9 @@ class OpenMMEnergy(Energy):
         if not gradient:
             return energies, None
         parts = [part for _, part in found if part is not None]
-        gradients = np.concatenate(parts) if parts else np.empty_like(rows)
+        gradients = np.empty_like(rows) if not parts else parts[0]
+        if len(parts) > 1:
+            gradients = np.concatenate(parts)
         return energies, torch.from_numpy(gradients).to(x.device)
 
     def _map(
@@ -168,7 +170,9 @@ class OpenMMEnergy(Energy):
         if forces is None:
             return np.where(np.isfinite(values), values, np.inf), None
         possible = np.isfinite(values) & np.isfinite(forces).all((1, 2))
-        slopes = np.where(possible[:, None, None], -forces, 0.0)
+        # In place: fresh pages for a batch can take the kernel longer than OpenMM its energies.
+        slopes = np.negative(forces, out=forces)
+        slopes[~possible] = 0.0
         return np.where(possible, values, np.inf), slopes
 
     def _boxes(self, boxes: Array | None, n: int) -> Array | None:
