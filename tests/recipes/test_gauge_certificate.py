@@ -12,11 +12,11 @@ from helmflow.densities.flow import Flow
 from helmflow.densities.tilted_links import TiltedLinks
 from helmflow.energies.gauge_exact import exact_gauge
 from helmflow.manifolds.links import plaquette_angles, topological_charge
-from helmflow.recipes.density.weighing import Clock
 from helmflow.recipes.gauge import matrices, run, u1
 from helmflow.recipes.gauge.outcome import result_of_gauge
 from helmflow.recipes.gauge.run import prepared, theory_of, weigh
 from helmflow.recipes.gauge.theory import FittedGauge
+from helmflow.recipes.weighing import Clock
 from helmflow.results import Observable
 from helmflow.settings import FlowSettings, Settings
 from helmflow.streams import stream

@@ -1,6 +1,7 @@
 """Samples of a flow, drawn and weighed in rounds until ln Z is known well enough."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,6 @@ from torch import Generator, Tensor
 
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
-from helmflow.recipes.density.weighing import Clock
 from helmflow.recipes.path.rounds import Progress
 from helmflow.results import Event, RunDirectory
 from helmflow.settings import Settings
@@ -35,6 +35,22 @@ class Rounds:
     batch: int
     least: int
     most: int
+
+
+@dataclass
+class Clock:
+    """Processor and wall seconds of all processes that worked on a run."""
+
+    before: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        self._start = (time.process_time(), time.time())
+
+    def spent(self) -> tuple[float, float]:
+        """Both, up to now."""
+        now = (time.process_time(), time.time())
+        cpu, wall = (b + t - s for b, t, s in zip(self.before, now, self._start, strict=True))
+        return cpu, wall
 
 
 def weighed(

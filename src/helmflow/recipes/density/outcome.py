@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from helmflow.estimators.diagnostics import acceptance_error, acceptance_rate, rejection_tau
+from helmflow.estimators.diagnostics import rejection_tau
 from helmflow.estimators.reweighting import reweight
-from helmflow.recipes.path.certificate import ENOUGH, at_least, at_most
-from helmflow.results import (
-    Bounds,
-    Check,
-    Cost,
-    EstimateRow,
-    Observable,
-    ReferenceDeviation,
-    Result,
-    grade,
+from helmflow.recipes.path.certificate import at_least, at_most
+from helmflow.recipes.weighted_results import (
+    bounds_of,
+    expected_acceptance,
+    precision_checks,
+    references_of,
+    row_of,
+    tail_check,
 )
+from helmflow.results import Check, Cost, Observable, Result, grade
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.settings import Settings
 from helmflow.streams import stream
@@ -56,7 +55,6 @@ def result_of_density(
     # a grid sees every region: only without one can a missed mode go unnoticed
     letter, reason = grade(checks, one_sided=exact is None)
     value, stderr = -estimate.value, estimate.stderr
-    found = estimate.diagnostics
     result = Result(
         system=system.name,
         quantity="log_partition_function",
@@ -70,17 +68,9 @@ def result_of_density(
         grade=letter,
         reason=reason,
         checks=tuple(checks),
-        estimates=(
-            EstimateRow(
-                "fep", value, stderr, estimate.n_eff, found["ess_fraction"], found.get("pareto_k")
-            ),
-        ),
-        references=tuple(
-            ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
-            for r in system.references
-            if r.quantity == "log_partition_function"
-        ),
-        bounds=_bounds(weighed),
+        estimates=(row_of("fep", estimate),),
+        references=references_of(system, value, stderr),
+        bounds=bounds_of(weighed.work.numpy()),
         observables=tuple(_observables(weighed, log_w, value, chain)),
         acceptance=chain.acceptance,
         value_exact=None if exact is None else exact.log_z,
@@ -100,13 +90,11 @@ def _checks(
     estimate = weighed.estimate
     goal = math.inf if settings.target_error is None else settings.target_error
     checks = [
-        at_most("target error", estimate.stderr, goal, "nats"),
-        at_least("weights that count", estimate.n_eff, ENOUGH, "Kish's number", hard=10.0),
+        *precision_checks(estimate, goal),
         at_most("KL(q || p)", _divergence(weighed, quadrature), FAR, "nats; more is far away"),
     ]
     if quadrature is None or not quadrature.converged:
-        tail = estimate.diagnostics.get("pareto_k", math.inf)
-        checks.append(at_most("pareto k", tail, 0.7, "tail of the weights", hard=1.0))
+        checks.append(tail_check(estimate))
     else:
         # a grid knows the variance of the weights; the shape of their tail need not be guessed
         ratio = estimate.diagnostics["ess_fraction"] / quadrature.ess_fraction
@@ -147,16 +135,6 @@ def _divergence(weighed: "Weighed", quadrature: "Quadrature | None") -> float:
     )
 
 
-def _bounds(weighed: "Weighed") -> Bounds | None:
-    """``-<w>_q <= ln Z <= -<w>_p`` (Gibbs-Bogoliubov), the latter by reweighting."""
-    work = weighed.work.numpy()
-    if not np.isfinite(work).all():
-        return None
-    stderr = float(work.std(ddof=1)) / math.sqrt(len(work))
-    upper = reweight(work, -work)
-    return Bounds(-float(work.mean()), -upper.value, stderr, upper.stderr)
-
-
 def _observables(
     weighed: "Weighed", log_w: Array, log_z: float, chain: IndependenceChain
 ) -> list[Observable]:
@@ -164,13 +142,12 @@ def _observables(
     potential = (weighed.work - weighed.log_q).numpy()
     mean = reweight(potential, log_w)
     n = len(log_w)
-    expected = acceptance_rate(log_w)
     lost = float(np.isneginf(log_w).mean())
     rejected = [Observable("samples of infinite energy", lost, math.sqrt(lost * (1 - lost) / n))]
     return [
         Observable("<u>", mean.value, mean.stderr, chain.tau_acc),
         Observable("entropy = ln Z + <u>", log_z + mean.value, mean.stderr),
-        Observable("acceptance, 1 - Gini", expected, acceptance_error(log_w)),
+        expected_acceptance(log_w),
         Observable("tau of rejections", rejection_tau(log_w), 0.0),
         *(rejected if lost > 0.0 else []),
     ]

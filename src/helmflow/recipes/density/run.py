@@ -5,8 +5,9 @@ from helmflow.recipes.density.flow import fit_flow
 from helmflow.recipes.density.outcome import arrays_of_density, result_of_density
 from helmflow.recipes.density.potential import CheckedPotential
 from helmflow.recipes.density.quadrature import integrate_on_grid, surface
-from helmflow.recipes.density.weighing import Clock, weigh
+from helmflow.recipes.density.weighing import weigh
 from helmflow.recipes.path.rounds import Progress
+from helmflow.recipes.weighing import Clock
 from helmflow.results import Event, Result, RunDirectory
 from helmflow.settings import Settings
 from helmflow.system import System

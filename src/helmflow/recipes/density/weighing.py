@@ -1,7 +1,6 @@
 """Samples of a flow, drawn and weighed in rounds until ln Z is known well enough."""
 
 import math
-import time
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from helmflow.estimators.fep import fep
 from helmflow.generalised_work import density_work
 from helmflow.recipes.density.potential import CheckedPotential
 from helmflow.recipes.path.rounds import Progress
+from helmflow.recipes.weighing import Clock
 from helmflow.results import Event, RunDirectory
 from helmflow.settings import Settings
 from helmflow.streams import stream
@@ -33,22 +33,6 @@ class Weighed:
     log_q: Tensor
     work: Tensor
     estimate: Estimate
-
-
-@dataclass
-class Clock:
-    """Processor and wall seconds of all processes that worked on a run."""
-
-    before: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        self._start = (time.process_time(), time.time())
-
-    def spent(self) -> tuple[float, float]:
-        """Both, up to now."""
-        now = (time.process_time(), time.time())
-        cpu, wall = (b + t - s for b, t, s in zip(self.before, now, self._start, strict=True))
-        return cpu, wall
 
 
 def weigh(

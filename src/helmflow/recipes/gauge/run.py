@@ -17,7 +17,6 @@ from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
 from helmflow.generalised_work import density_work
-from helmflow.recipes.density.weighing import Clock
 from helmflow.recipes.gauge.outcome import arrays_of_gauge, result_of_gauge
 from helmflow.recipes.gauge.schwinger import SchwingerTheory
 from helmflow.recipes.gauge.single_link import SingleLinkTheory
@@ -26,7 +25,7 @@ from helmflow.recipes.gauge.theory import FittedGauge, GaugeTheory, Report, ess_
 from helmflow.recipes.gauge.u1 import U1Theory
 from helmflow.recipes.path.analysis import integrate
 from helmflow.recipes.path.rounds import Progress
-from helmflow.recipes.weighing import Columns, Rounds, weighed
+from helmflow.recipes.weighing import Clock, Columns, Rounds, weighed
 from helmflow.results import Event, Result, RunDirectory
 from helmflow.settings import Settings
 from helmflow.system import System
