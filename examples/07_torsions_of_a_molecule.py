@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import helmflow as hf
 from helmflow.estimators.estimate import format_uncertainty
-from helmflow.recipes.density import likelihood
+from helmflow.families.density import likelihood
 from helmflow.system.shipped import shipped_folder
 
 if os.environ.get("SMOKE") == "1":

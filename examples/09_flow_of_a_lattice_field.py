@@ -12,10 +12,10 @@ from pathlib import Path
 
 import helmflow as hf
 from helmflow.energies.phi4 import Phi4
-from helmflow.recipes import run
-from helmflow.recipes.field_response import field_response
-from helmflow.recipes.flow.field_files import load_field_flow
-from helmflow.recipes.path.lattice import LatticeField
+from helmflow.families import run
+from helmflow.families.field_response import field_response
+from helmflow.families.flow.field_files import load_field_flow
+from helmflow.families.path.lattice import LatticeField
 from helmflow.results import RunDirectory
 from helmflow.samplers.mixed import MixedChains
 from helmflow.settings import Settings, TrainingSettings

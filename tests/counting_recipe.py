@@ -69,7 +69,7 @@ def run(system, settings, directory, progress):
 
 
 if __name__ == "__main__":
-    sys.modules["helmflow.recipes"] = SimpleNamespace(run=run)
+    sys.modules["helmflow.families"] = SimpleNamespace(run=run)
     from helmflow.cli import app
 
     app()

@@ -3,9 +3,9 @@
 from functools import cache
 
 from helmflow.bijectors.transport import Transport
-from helmflow.recipes.flow.transport import fit_coefficients, sample_path
-from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.kinds import PROBLEMS
+from helmflow.families.flow.transport import fit_coefficients, sample_path
+from helmflow.families.path.base import build_base
+from helmflow.families.path.kinds import PROBLEMS
 from helmflow.settings import FlowSettings, Settings
 from helmflow.system import load_system
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from helmflow.energies.growing_sphere import GrowingSphere
-from helmflow.recipes.solvation.growth_path import GrowthPath, lattice_around
+from helmflow.families.solvation.growth_path import GrowthPath, lattice_around
 
 BOX, RADII, BETA = 5.0, (1.2, 1.4), 1.0 / 3.2
 

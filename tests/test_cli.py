@@ -23,7 +23,7 @@ HEAVY = ("torch", "openmm", "ase", "numba", "matplotlib", "pymbar", "scipy", "nu
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """``command("run", ...)`` in an empty directory, with the counting recipe."""
-    monkeypatch.setitem(sys.modules, "helmflow.recipes", SimpleNamespace(run=counting_recipe.run))
+    monkeypatch.setitem(sys.modules, "helmflow.families", SimpleNamespace(run=counting_recipe.run))
     monkeypatch.chdir(tmp_path)
     return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
 

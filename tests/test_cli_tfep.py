@@ -131,7 +131,7 @@ def test_a_failed_calculation_leaves_no_directory(error, files, tmp_path, monkey
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("helmflow.recipes.two_states.targeted.targeted_fep", fail)
+    monkeypatch.setattr("helmflow.families.two_states.targeted.targeted_fep", fail)
     done = call(files, "--out", str(tmp_path / "run"), "--map", "none")
     assert done.exit_code in (1, 130)
     assert not (tmp_path / "run").exists()

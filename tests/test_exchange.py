@@ -3,7 +3,7 @@ import pytest
 
 import gaussian_pair as pair
 from helmflow.errors import InputError
-from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.results.exchange import u_nk, works_as_potentials
 
 

@@ -15,7 +15,7 @@ from helmflow.commands.mistakes import OneLineGroup
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
 from helmflow.commands.sample import sample
 from helmflow.commands.tfep import merge, tfep
-from helmflow.errors import ConvergenceError, InputError
+from helmflow.errors import ConvergenceError, EnergyError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from helmflow.results import Result, RunDirectory
     from helmflow.settings import Settings
     from helmflow.system import System
+
+CHANGEABLE = ("threads", "max_evaluations")
+"""Settings that a resumed run may be given anew."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -106,13 +109,9 @@ def run(
 
         loaded = load_system(system)
         path = out or Path("runs") / loaded.name
-        directory, chosen = _open(loaded, system, path, settings, flags, resume)
-        try:
-            with _interruptible(f"helmflow run {system} --out {path} --resume"):
-                result = _finish(loaded, chosen, directory)
-        except (InputError, ConvergenceError):
-            directory.discard()
-            raise
+        directory, accepted = _open(loaded, system, path, settings, flags, resume)
+        with _ending(directory, f"helmflow run {system} --out {path} --resume"):
+            result = _finish(loaded, accepted, directory)
         typer.echo(result.to_json() if as_json else _summary(result, directory.report))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
@@ -175,24 +174,27 @@ def _open(
     resume: bool,
 ) -> "tuple[RunDirectory, Settings]":
     """The run directory and settings: new ones, or with ``resume`` those the run started with."""
+    from helmflow.families import family_of
     from helmflow.results import RunDirectory
     from helmflow.settings import load_settings
 
+    family = family_of(system)
     if not (resume and RunDirectory.started(path)):
-        chosen = load_settings(file, flags).resolved(system.kind)
-        made = RunDirectory.create(path, chosen.to_toml(), system.digest, system=name)
-        return made, chosen
+        accepted = family.accept(load_settings(file, flags))
+        made = RunDirectory.create(path, accepted.to_toml(), system.digest, system=name)
+        return made, accepted
     directory = RunDirectory.resume(path, system.digest)
-    started = load_settings(directory.path / "settings.toml", {"threads": flags["threads"]})
-    asked = load_settings(file or directory.path / "settings.toml", flags).resolved(system.kind)
+    again = {name: flags[name] for name in CHANGEABLE}
+    started = load_settings(directory.path / "settings.toml", again)
+    asked = family.accept(load_settings(file or directory.path / "settings.toml", flags))
     for name in type(started).model_fields:
-        if name != "threads" and getattr(asked, name) != getattr(started, name):
+        if name not in CHANGEABLE and getattr(asked, name) != getattr(started, name):
             raise InputError(
                 name,
                 f"{getattr(started, name)!s} (what {path} was started with)",
                 getattr(asked, name),
             )
-    return directory, started
+    return directory, family.accept(started)
 
 
 def _finish(system: "System", settings: "Settings", directory: "RunDirectory") -> "Result":
@@ -204,7 +206,7 @@ def _finish(system: "System", settings: "Settings", directory: "RunDirectory") -
     if not directory.finished:
         import torch
 
-        from helmflow.recipes import run as run_recipe
+        from helmflow.families import run as run_family
 
         torch.set_num_threads(settings.threads)
         with ProgressDisplay(_console(stderr=True)) as display:
@@ -213,9 +215,7 @@ def _finish(system: "System", settings: "Settings", directory: "RunDirectory") -
                 directory.record(event)
                 display(event)
 
-            result = run_recipe(system, settings, directory, progress)
-        if not directory.finished:
-            directory.write_result(result)
+            run_family(system, settings, directory, progress)
     if not directory.report.exists():
         write_page(directory)
     return directory.read_result()
@@ -231,13 +231,29 @@ def _summary(result: "Result", page: Path) -> str:
 
 
 @contextmanager
-def _interruptible(command: str) -> Iterator[None]:
-    """Ctrl-C says how to go on; the files are always in order, so there is nothing to save."""
+def _ending(directory: "RunDirectory", command: str) -> Iterator[None]:
+    """How a run that does not finish leaves its directory.
+
+    Ctrl-C, energies that failed and a spent budget leave what was finished: the message says how
+    to go on. A mistake leaves nothing, so that a corrected run can take its place.
+    """
+    from helmflow.skeleton.budget import BudgetError
+
     try:
         yield
     except KeyboardInterrupt as interrupt:
         typer.echo(f"\ninterrupted; finish it with: {command}", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt
+    except (BudgetError, EnergyError, ConvergenceError) as error:
+        if directory.resumable:
+            more = " --max-evaluations MORE" if isinstance(error, BudgetError) else ""
+            typer.echo(f"what was finished is kept; go on with: {command}{more}", err=True)
+        else:
+            directory.discard()
+        raise
+    except InputError:
+        directory.discard()
+        raise
 
 
 def _console(*, stderr: bool) -> "Console":

@@ -15,15 +15,15 @@ from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.generalised_work import density_work
 from helmflow.objectives import reverse_kl, with_known_gradient
-from helmflow.recipes.flow.coupling import (
+from helmflow.families.flow.coupling import (
     graph_of,
     lattice_base,
     neighbour_couplings,
     published_couplings,
     train_flow,
 )
-from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.crystal import Crystal
+from helmflow.families.path.base import build_base
+from helmflow.families.path.crystal import Crystal
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
 from helmflow.system import load_system

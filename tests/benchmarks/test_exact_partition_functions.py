@@ -11,8 +11,8 @@ import math
 import pytest
 from scipy.special import hyp1f1, i0, iv
 
-from helmflow.recipes import free_energy
-from helmflow.recipes.density.weighing import LEAST_SAMPLES
+from helmflow.families import free_energy
+from helmflow.families.density.weighing import LEAST_SAMPLES
 from helmflow.system import load_system, shipped_systems
 
 pytestmark = pytest.mark.benchmark

@@ -19,10 +19,10 @@ from helmflow.estimators.diagnostics import acceptance_rate, pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.manifolds.lattice_orbits import KernelOrbits
-from helmflow.recipes.field_response import field_response
-from helmflow.recipes.flow.field_flow import build_field_flow, stepped, train_field_flow
-from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.lattice import LatticeField
+from helmflow.families.field_response import field_response
+from helmflow.families.flow.field_flow import build_field_flow, stepped, train_field_flow
+from helmflow.families.path.base import build_base
+from helmflow.families.path.lattice import LatticeField
 from helmflow.settings import FlowSettings, NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
 from helmflow.system import load_system

@@ -12,10 +12,10 @@ import torch
 
 from helmflow.bijectors.potential_map import TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential
-from helmflow.recipes.density import architecture
-from helmflow.recipes.density.potential import CheckedPotential
-from helmflow.recipes.density.potential_maps import best_potential_map
-from helmflow.recipes.density.quadrature import integrate_on_grid
+from helmflow.families.density import architecture
+from helmflow.families.density.potential import CheckedPotential
+from helmflow.families.density.potential_maps import best_potential_map
+from helmflow.families.density.quadrature import integrate_on_grid
 from helmflow.streams import stream
 from helmflow.system import load_system, shipped_systems
 from helmflow.training.least_squares import LeastSquaresPlan

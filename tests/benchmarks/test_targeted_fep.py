@@ -12,12 +12,12 @@ import dipeptide
 from assertions import assert_calibrated
 from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.estimators.bar import bar
-from helmflow.recipes.run import free_energy
-from helmflow.recipes.solvation.estimates import solvation_free_energy
-from helmflow.recipes.solvation.growth_path import record
-from helmflow.recipes.solvation.run import growth_path
-from helmflow.recipes.two_states.targeted import targeted_fep
-from helmflow.recipes.two_states.temperature import at_beta, temperature_perturbation
+from helmflow.families.run import free_energy
+from helmflow.families.solvation.estimates import solvation_free_energy
+from helmflow.families.solvation.growth_path import record
+from helmflow.families.solvation.run import growth_path
+from helmflow.families.two_states.targeted import targeted_fep
+from helmflow.families.two_states.temperature import at_beta, temperature_perturbation
 from helmflow.streams import stream
 from helmflow.system import load_system
 from helmflow.training.molecule_fit import MoleculeFit

@@ -17,17 +17,17 @@ from helmflow.bijectors.transport import Transport
 from helmflow.densities.flow import Flow
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.recipes import run
-from helmflow.recipes.flow.sampler import draws
-from helmflow.recipes.flow.transport import (
+from helmflow.families import run
+from helmflow.families.flow.sampler import draws
+from helmflow.families.flow.transport import (
     fit_coefficients,
     load_flow,
     sample_path,
     save_flow,
     with_enough_steps,
 )
-from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.crystal import Crystal
+from helmflow.families.path.base import build_base
+from helmflow.families.path.crystal import Crystal
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, Settings
 from helmflow.streams import stream

@@ -7,7 +7,7 @@ from assertions import assert_consistent
 from helmflow.bijectors.base import Inverse
 from helmflow.bijectors.scaling import HarmonicScaling, VolumeScaling
 from helmflow.errors import InputError
-from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.families.two_states.targeted import targeted_fep
 
 MOLECULES = [[0, 1, 2], [3, 4], [5]]
 

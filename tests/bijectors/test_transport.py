@@ -7,7 +7,7 @@ import torch
 from fitted_flows import fitted
 from helmflow.bijectors.transport import Transport
 from helmflow.errors import InputError
-from helmflow.recipes.flow.certificate import log_det_error, probed_divergence
+from helmflow.families.flow.certificate import log_det_error, probed_divergence
 from helmflow.streams import stream
 
 NAMES = ["lattice/phi4_4", "ice/mw_cubic_8", "lennard_jones/fcc_32"]

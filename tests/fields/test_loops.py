@@ -12,7 +12,7 @@ from helmflow.errors import InputError
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.fields.loops import LoopField, loop_sums
 from helmflow.manifolds.links import plaquette_angles
-from helmflow.recipes.gauge.effective_action import effective_couplings, fit_to_action
+from helmflow.families.gauge.effective_action import effective_couplings, fit_to_action
 from helmflow.streams import stream
 
 

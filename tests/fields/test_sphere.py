@@ -5,7 +5,7 @@ from helmflow.bijectors.base import Inverse
 from helmflow.bijectors.sphere_growth import SphereGrowth, legendre
 from helmflow.errors import InputError
 from helmflow.fields.sphere import SphereField
-from helmflow.recipes.solvation.growth_path import record
+from helmflow.families.solvation.growth_path import record
 from small_solvent import BOX, path, positions
 
 

@@ -12,9 +12,9 @@ from helmflow.fields.base import Field, Point
 from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
-from helmflow.recipes.path.base import build_base
-from helmflow.recipes.path.kinds import PROBLEMS
-from helmflow.recipes.path.ladder import LadderSampler
+from helmflow.families.path.base import build_base
+from helmflow.families.path.kinds import PROBLEMS
+from helmflow.families.path.ladder import LadderSampler
 from helmflow.settings import Settings
 from helmflow.system import load_system
 from small_systems import fcc_crystal

@@ -5,7 +5,7 @@ import torch
 import dipeptide
 from exact import NormalState
 from helmflow.bijectors.base import Bijector
-from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.training.map_fit import TwoStates
 from helmflow.training.map_training import held_dissipation, train_map
 from helmflow.training.molecule_fit import MoleculeFit

@@ -8,8 +8,8 @@ from assertions import assert_consistent
 from helmflow.bijectors.base import Identity
 from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.errors import InputError
-from helmflow.recipes.solvation.growth_path import record
-from helmflow.recipes.two_states.targeted import targeted_fep
+from helmflow.families.solvation.growth_path import record
+from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.streams import stream
 from helmflow.training.map_fit import TwoStates
 from helmflow.training.map_training import held_dissipation

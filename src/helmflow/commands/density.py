@@ -41,8 +41,8 @@ def density(
 ) -> None:
     """A flow fitted to sampled angles, and free-energy differences of basins with errors."""
     with mistakes_in_one_line():
-        from helmflow.recipes.density.from_samples import fit_samples
-        from helmflow.recipes.density.likelihood import keep
+        from helmflow.families.density.from_samples import fit_samples
+        from helmflow.families.density.likelihood import keep
 
         boxes = _boxes(basin)
         x, log_weights = _read(samples)

@@ -46,8 +46,8 @@ def mbar(
 ) -> None:
     """Free energies of several sampled OpenMM states, in the order given."""
     with mistakes_in_one_line(), workers(threads) as executor:
-        from helmflow.recipes.two_states.multistate import multistate
-        from helmflow.recipes.two_states.openmm_files import joint_notes, read_states
+        from helmflow.families.two_states.multistate import multistate
+        from helmflow.families.two_states.openmm_files import joint_notes, read_states
 
         with silent_libraries():
             found = read_states(

@@ -9,7 +9,7 @@ from helmflow.commands.mistakes import mistakes_in_one_line
 from helmflow.errors import InputError
 
 if TYPE_CHECKING:
-    from helmflow.recipes.flow.samples import FlowSamples
+    from helmflow.families.samples import FlowSamples
 
 SUFFIXES = (".extxyz", ".xyz", ".npz", ".dcd", ".xtc")
 SINGLE_PRECISION = (".dcd", ".xtc")
@@ -40,7 +40,7 @@ def sample(
             _from_flow_of_samples(run_dir, out, suffix, n, seed, weights=weights)
             return
         _check_kind(run_dir, out, suffix)
-        from helmflow.recipes.flow.samples import sample_flow
+        from helmflow.families.samples import sample_flow
 
         samples = sample_flow(run_dir, n, seed=seed)
         _write(samples, out, suffix, weights=weights)
@@ -77,8 +77,8 @@ def _from_flow_of_samples(
         raise InputError("out", expected, "--weights" if weights else out)
     import torch
 
-    from helmflow.recipes.density.likelihood import kept
-    from helmflow.recipes.flow.configuration_files import write_arrays
+    from helmflow.families.configuration_files import write_arrays
+    from helmflow.families.density.likelihood import kept
     from helmflow.streams import stream
 
     with torch.no_grad():
@@ -97,7 +97,7 @@ def _check_kind(run_dir: Path, out: Path, suffix: str) -> None:
 
 
 def _write(samples: "FlowSamples", out: Path, suffix: str, *, weights: bool) -> None:
-    from helmflow.recipes.flow.configuration_files import write_extxyz, write_npz
+    from helmflow.families.configuration_files import write_extxyz, write_npz
 
     x = samples.proposals if weights else samples.configurations
     log_w = samples.log_weights if weights else None

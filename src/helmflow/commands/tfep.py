@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from helmflow.bijectors.base import Bijector
-    from helmflow.recipes.two_states.openmm_files import Sampled
+    from helmflow.families.two_states.openmm_files import Sampled
     from helmflow.results import Result
     from helmflow.training.map_fit import MapFit
 
@@ -84,9 +84,9 @@ def tfep(
 ) -> None:
     """Free-energy difference of two sampled OpenMM states, without and with a map."""
     with mistakes_in_one_line(), workers(threads) as executor:
-        from helmflow.recipes.two_states.openmm_files import joint_notes, read_states
-        from helmflow.recipes.two_states.openmm_maps import choose_map
-        from helmflow.recipes.two_states.targeted import targeted_fep
+        from helmflow.families.two_states.openmm_files import joint_notes, read_states
+        from helmflow.families.two_states.openmm_maps import choose_map
+        from helmflow.families.two_states.targeted import targeted_fep
 
         with silent_libraries():
             a, b = read_states(
@@ -126,8 +126,8 @@ def merge(
 ) -> None:
     """The free-energy difference from all shards of a calculation."""
     with mistakes_in_one_line():
-        from helmflow.recipes.two_states.shard_files import load_shards
-        from helmflow.recipes.two_states.shards import merge_shards
+        from helmflow.families.two_states.shard_files import load_shards
+        from helmflow.families.two_states.shards import merge_shards
 
         loaded = load_shards(shards)
 
@@ -143,9 +143,9 @@ def _shard(
     a: "Sampled", b: "Sampled", text: str, fit: "Bijector | MapFit | None", seed: int, out: Path
 ) -> Path:
     from helmflow.errors import InputError
-    from helmflow.recipes.two_states.openmm_files import joint_notes
-    from helmflow.recipes.two_states.shard_files import save_shard
-    from helmflow.recipes.two_states.shards import work_shard
+    from helmflow.families.two_states.openmm_files import joint_notes
+    from helmflow.families.two_states.shard_files import save_shard
+    from helmflow.families.two_states.shards import work_shard
 
     first, _, last = text.partition("/")
     if not (first.isdecimal() and last.isdecimal()):

@@ -1,6 +1,6 @@
 """What a run reports (``Result``), where (``RunDirectory``), and its progress (``Event``)."""
 
-from helmflow.results.directory import Event, RunDirectory
+from helmflow.results.directory import FLOW, Event, RunDirectory
 from helmflow.results.one_go import in_one_go
 from helmflow.results.result import (
     Bounds,
@@ -13,9 +13,11 @@ from helmflow.results.result import (
     Result,
     grade,
     installed_versions,
+    own_version,
 )
 
 __all__ = [
+    "FLOW",
     "Bounds",
     "Check",
     "Cost",
@@ -29,4 +31,5 @@ __all__ = [
     "grade",
     "in_one_go",
     "installed_versions",
+    "own_version",
 ]

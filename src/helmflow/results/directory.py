@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,9 +16,11 @@ from helmflow.errors import InputError
 from helmflow.results.result import SCHEMA, Result, own_version, plain
 from helmflow.training.atomic import remove_temporaries, write_atomically
 
-if TYPE_CHECKING:
-    from torch import Tensor
+FLOW = "flow.safetensors"
+"""The flow of a run, which other runs can reuse and samples are drawn from."""
 
+STAGES = "checkpoint"
+"""Folder of all other stages of a run."""
 
 LOCK = ".lock"
 """Held by the process that computes, where a run cannot be resumed."""
@@ -28,7 +31,8 @@ class Event:
     """One step of progress: ``completed`` of ``total`` in ``stage``, and the estimate so far.
 
     ``value`` and ``stderr`` are in the unit of the final result; ``detail`` is what a person wants
-    to see beside them, for example ``lambda 0.25``.
+    to see beside them, for example ``lambda 0.25``; ``values`` are numbers for ``metrics.jsonl``
+    alone, such as the loss of a training step.
     """
 
     stage: str
@@ -38,6 +42,7 @@ class Event:
     value: float | None = None
     stderr: float | None = None
     energy_evaluations: int = 0
+    values: Mapping[str, float | int | None] = field(default_factory=dict)
 
 
 class RunDirectory:
@@ -124,12 +129,17 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError("run", "a directory written by `helmflow run`", path) from error
 
+    @property
+    def resumable(self) -> bool:
+        """Whether the run has kept anything that a later process can go on from."""
+        return (self.path / FLOW).is_file() or bool(self._stages())
+
     def discard(self) -> None:
-        """Remove a run that has computed nothing, so that a corrected one can take its place."""
-        if self.finished or self._checkpoint.exists():
+        """Remove a run that has no result, so that a corrected one can take its place."""
+        if self.finished:
             return
-        flows = ("flow.safetensors", "couplings.safetensors")
-        for name in (*flows, "metrics.jsonl", "settings.toml", "run.json"):
+        shutil.rmtree(self.path / STAGES, ignore_errors=True)
+        for name in (FLOW, "metrics.jsonl", "work.npz", "settings.toml", "run.json"):
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
@@ -186,7 +196,9 @@ class RunDirectory:
 
     def record(self, event: Event) -> None:
         """Append ``event`` as one line to ``metrics.jsonl``."""
-        line = json.dumps(plain(asdict(event)), ensure_ascii=False, allow_nan=False)
+        table = asdict(event)
+        table |= table.pop("values")
+        line = json.dumps(plain(table), ensure_ascii=False, allow_nan=False)
         with open(self._metrics, "ab") as file:
             file.write(line.encode() + b"\n")
 
@@ -200,45 +212,32 @@ class RunDirectory:
         except ValueError as error:
             raise InputError("run", "a readable metrics.jsonl", f"{self._metrics}") from error
 
-    def save_checkpoint(self, tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> None:
-        """Replace the checkpoint; it also remembers how long ``metrics.jsonl`` is now."""
-        from helmflow.training.checkpoint import save
+    def file_of_stage(self, name: str) -> Path:
+        """Where a stage of the run is kept; that of the flow is for people, too."""
+        return self.path / FLOW if name == "flow" else self.path / STAGES / f"{name.replace(' ', '_')}.safetensors"
 
+    def bytes_of_metrics(self) -> int:
+        """Length of ``metrics.jsonl``, once it is on the disk: a stage remembers it."""
         with open(self._metrics, "ab") as metrics:
             os.fsync(metrics.fileno())
-            size = metrics.tell()
-        save(self._checkpoint, tensors, {**header, **self._identity, "metrics_bytes": str(size)})
+            return metrics.tell()
 
-    def load_checkpoint(self) -> "tuple[dict[str, Tensor], dict[str, str]] | None":
-        """The last checkpoint, or None when the run must start from the beginning.
+    def rewind(self) -> None:
+        """Cut ``metrics.jsonl`` back to what the stages know: no line is repeated on resuming."""
+        from helmflow.training.checkpoint import read_header
 
-        Cuts ``metrics.jsonl`` back to what the checkpoint knows, so that a resumed run repeats no
-        line. Raises ``InputError("checkpoint", ...)`` for a damaged or foreign file.
-        """
-        if not self._checkpoint.exists():
-            self._truncate_metrics(0)
-            return None
-        from helmflow.training.checkpoint import load
+        files = [file for file in (self.path / FLOW, *self._stages()) if file.is_file()]
+        sizes = [int(read_header(file).get("metrics_bytes", "0")) for file in files]
+        size = max(sizes, default=0)
+        if self._metrics.exists() and self._metrics.stat().st_size > size:
+            os.truncate(self._metrics, size)
 
-        tensors, header = load(self._checkpoint, self._identity)
-        self._truncate_metrics(int(header["metrics_bytes"]))
-        return tensors, header
+    def _stages(self) -> list[Path]:
+        return sorted((self.path / STAGES).glob("*.safetensors"))
 
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.path / "checkpoint" / "state.safetensors"
-
-    @property
-    def _identity(self) -> dict[str, str]:
-        return {"system_digest": self.digest, "helmflow": own_version()}
-
-    def _truncate_metrics(self, size: int) -> None:
-        if self._metrics.exists() and self._metrics.stat().st_size > size:
-            os.truncate(self._metrics, size)
 
 
 def _belongs_to_a_run(entry: Path) -> bool:

@@ -3,10 +3,10 @@
 import hashlib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,7 @@ from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import require_energies
 from helmflow.manifolds.product import parse_manifold
 from helmflow.streams import stream
+from helmflow.system.kinds import TABLES
 from helmflow.system.potential import ENERGIES, EnergyFactory, build_energy, energy_factory
 from helmflow.system.schema import (
     CrystalTable,
@@ -58,15 +59,12 @@ def load_system(
     path = find_system(name_or_path)
     table = read_table(path)
     factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
-    if isinstance(table, LatticeFieldTable):
-        return _lattice_field(table, path, factory)
-    if isinstance(table, GaugeFieldTable):
-        return _gauge_field(table, path, factory)
-    if isinstance(table, DensityTable):
-        return _density(table, path, factory)
-    if isinstance(table, TwoStatesTable):
-        return _two_states(table, path, factory)
-    return _crystal(table, path, factory)
+    return BUILDERS[table.kind](table, path, factory)
+
+
+def register_kind(kind: str, table: type[SystemTable], build: "Builder") -> None:
+    """Let files say ``kind``: their schema, and what makes a `System` of them."""
+    TABLES[kind], BUILDERS[kind] = table, build
 
 
 def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> System:
@@ -76,10 +74,10 @@ def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> Sy
         key = unknown[0] if unknown else "kind"
         raise InputError(f"final.{key}", "a key of [potential] other than kind", f"'{key}'")
     last = build_energy(factory, {**table.potential, **table.final}, {})
-    system = _without_sites(
-        table, path, energy, getattr(energy, "n_particles", 1), Units("sigma", "epsilon")
-    )
-    return replace(system, final=ThermodynamicState(last, system.beta))
+    convention = "f_B - f_A of the configurational integrals, in kT; momenta cancel"
+    system = _without_sites(table, path, energy, getattr(energy, "n_particles", 1), convention)
+    final = ThermodynamicState(last, system.beta)
+    return replace(system, units=Units("sigma", "epsilon"), final=final)
 
 
 def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory) -> System:
@@ -89,7 +87,9 @@ def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory)
         kind = repr(table.potential["kind"])
         raise InputError("potential.kind", "a potential of fields, not of gauge links", kind)
     _refuse_unusable(energy, torch.zeros(1, *shape, dtype=torch.float64))
-    return _without_sites(table, path, energy, math.prod(shape), LATTICE_UNITS)
+    convention = "ln Z = ln of the integral of exp(-S) over all sites, Lebesgue measure"
+    system = _without_sites(table, path, energy, math.prod(shape), convention)
+    return replace(system, units=LATTICE_UNITS)
 
 
 def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> System:
@@ -104,7 +104,9 @@ def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> 
     if energy.shape != shape:
         raise InputError("field", "none for a single link", list(shape))
     _refuse_unusable(energy, energy.cold_start(1))
-    return _without_sites(table, path, energy, math.prod(shape), LATTICE_UNITS)
+    convention = "ln Z = ln of the integral of exp(-S) over all links, Haar measure (volume one)"
+    system = _without_sites(table, path, energy, math.prod(shape), convention)
+    return replace(system, units=LATTICE_UNITS)
 
 
 def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
@@ -122,29 +124,26 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
         raise InputError("manifold", f"{letter}{dim}, as the potential has", table.manifold)
     if math.isfinite(manifold.log_volume):
         _refuse_undefined(energy, manifold.uniform(POINTS, stream(0, "points")))
-    system = _without_sites(table, path, energy, manifold.dim, Units("radian", "kT"))
-    return replace(system, manifold=manifold)
+    volume = f"its volume {math.exp(manifold.log_volume):.10g}"
+    convention = f"ln Z = ln of the integral of exp(-u) over {manifold}, {volume}"
+    system = _without_sites(table, path, energy, manifold.dim, convention)
+    return replace(system, units=Units("radian", "kT"), manifold=manifold)
 
 
 def _without_sites(
-    table: SystemTable, path: Path, energy: Energy, n_particles: int, units: Units
+    table: Any, path: Path, energy: Energy, n_particles: int, convention: str
 ) -> System:
     beta = _beta(table.state, boltzmann=1.0)
     return System(
         name=table.name,
         kind=table.kind,
-        summary=table.summary,
-        n_particles=n_particles,
         energy=energy,
         beta=beta,
+        n_particles=n_particles,
+        summary=table.summary,
         temperature=table.state.temperature,
-        units=units,
-        state=ThermodynamicState(energy, beta),
-        reference_positions=None,
-        cell=None,
-        species=(),
-        thermal_wavelength=(),
         references=references_of(table),
+        convention=convention,
         path=path,
         digest=_digest(path),
     )
@@ -161,6 +160,7 @@ def _crystal(table: CrystalTable, path: Path, factory: EnergyFactory) -> System:
     if table.structure.relax:
         atoms.positions = relaxed_positions(energy, beta)
         energy = _particle_energy(factory, table.potential, atoms)
+    wavelengths = _thermal_wavelength(table, atoms)
     return System(
         name=table.name,
         kind=table.kind,
@@ -170,11 +170,11 @@ def _crystal(table: CrystalTable, path: Path, factory: EnergyFactory) -> System:
         beta=beta,
         temperature=table.state.temperature,
         units=units,
-        state=ThermodynamicState(energy, beta),
         reference_positions=torch.tensor(atoms.positions, dtype=torch.float64),
         cell=torch.tensor(atoms.cell.array, dtype=torch.float64),
         species=tuple(atoms.symbols),
-        thermal_wavelength=_thermal_wavelength(table, atoms),
+        thermal_wavelength=wavelengths,
+        convention=_convention(tuple(atoms.symbols), wavelengths, units.length),
         references=references_of(table),
         path=path,
         digest=_digest(path, path.parent / table.structure.file),
@@ -250,9 +250,37 @@ def _thermal_wavelength(table: CrystalTable, atoms: "Atoms") -> tuple[float, ...
     )
 
 
+def _convention(species: tuple[str, ...], wavelengths: tuple[float, ...], unit: str) -> str:
+    """What the absolute free energy of a crystal counts."""
+    known = dict(zip(species, wavelengths, strict=True))
+    values = ", ".join(
+        f"Lambda = {value:.10g} {unit}"
+        if len(known) == 1
+        else f"Lambda({name}) = {value:.10g} {unit}"
+        for name, value in known.items()
+    )
+    counted = "N! Lambda^3N" if len(known) == 1 else "prod_s N_s! Lambda_s^(3 N_s)"
+    return (
+        f"beta F = -ln[Z / ({counted})], {values}; Z over one crystal basin with all "
+        "translations and permutations, no kinetic term other than Lambda"
+    )
+
+
 def _digest(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         contents = path.read_bytes()
         digest.update(len(contents).to_bytes(8, "big") + contents)
     return digest.hexdigest()
+
+
+Builder = Callable[[Any, Path, EnergyFactory], System]
+
+BUILDERS: dict[str, Builder] = {
+    "crystal": _crystal,
+    "lattice_field": _lattice_field,
+    "gauge_field": _gauge_field,
+    "density": _density,
+    "two_states": _two_states,
+}
+"""By kind, as in `TABLES`."""

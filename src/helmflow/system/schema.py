@@ -108,10 +108,11 @@ class ReferenceTable(ClosedTable):
     note: str = ""
 
 
-class _SystemTable(ClosedTable):
+class SystemTable(ClosedTable):
     """What every system file says."""
 
     schema_version: Literal[1] = Field(alias="schema")
+    kind: str
     name: PathName
     summary: Text
     cite: tuple[Text, ...] = ()
@@ -119,7 +120,7 @@ class _SystemTable(ClosedTable):
     references: tuple[ReferenceTable, ...] = ()
 
 
-class CrystalTable(_SystemTable):
+class CrystalTable(SystemTable):
     """A file of kind "crystal"."""
 
     kind: Literal["crystal"]
@@ -129,7 +130,7 @@ class CrystalTable(_SystemTable):
     convention: ConventionTable
 
 
-class LatticeFieldTable(_SystemTable):
+class LatticeFieldTable(SystemTable):
     """A file of kind "lattice_field"."""
 
     kind: Literal["lattice_field"]
@@ -137,7 +138,7 @@ class LatticeFieldTable(_SystemTable):
     state: StateTable = StateTable(beta=1.0)
 
 
-class GaugeFieldTable(_SystemTable):
+class GaugeFieldTable(SystemTable):
     """A file of kind "gauge_field": links of a periodic lattice, or one link; Haar measure."""
 
     kind: Literal["gauge_field"]
@@ -145,7 +146,7 @@ class GaugeFieldTable(_SystemTable):
     state: StateTable = StateTable(beta=1.0)
 
 
-class DensityTable(_SystemTable):
+class DensityTable(SystemTable):
     """A file of kind "density": any unnormalised density on a manifold."""
 
     kind: Literal["density"]
@@ -153,20 +154,9 @@ class DensityTable(_SystemTable):
     state: StateTable = StateTable(beta=1.0)
 
 
-class TwoStatesTable(_SystemTable):
+class TwoStatesTable(SystemTable):
     """A file of kind "two_states": a difference; [final] is what changes in [potential]."""
 
     kind: Literal["two_states"]
     final: dict[str, object]
     state: StateTable
-
-
-SystemTable = CrystalTable | LatticeFieldTable | GaugeFieldTable | DensityTable | TwoStatesTable
-
-KINDS: dict[str, type[SystemTable]] = {
-    "crystal": CrystalTable,
-    "lattice_field": LatticeFieldTable,
-    "gauge_field": GaugeFieldTable,
-    "density": DensityTable,
-    "two_states": TwoStatesTable,
-}

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helmflow.errors import InputError
-from helmflow.system.schema import KINDS, SystemTable
+from helmflow.system.kinds import TABLES
+from helmflow.system.schema import SystemTable
 from helmflow.system.system import Reference
 from helmflow.tables import nearest, parse_table, read_toml
 
@@ -58,11 +59,11 @@ def read_table(path: Path) -> SystemTable:
     """A system file checked against the schema of its kind; raises ``InputError``."""
     contents = read_toml(path, "system")
     kind = contents.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        hint = nearest(str(kind), KINDS)
+    if not isinstance(kind, str) or kind not in TABLES:
+        hint = nearest(str(kind), TABLES)
         got = "nothing" if kind is None else repr(kind)
-        raise InputError("kind", f"one of {', '.join(KINDS)}{hint}", got)
-    return parse_table(KINDS[kind], contents)
+        raise InputError("kind", f"one of {', '.join(TABLES)}{hint}", got)
+    return parse_table(TABLES[kind], contents)
 
 
 def references_of(table: SystemTable) -> tuple[Reference, ...]:

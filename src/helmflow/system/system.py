@@ -39,7 +39,9 @@ class Reference:
 
 @dataclass(frozen=True)
 class System:
-    """A question: kind "crystal" (n particles, one phase), "lattice_field" or "density".
+    """A question about an energy at one temperature; ``kind`` says of which family.
+
+    ``convention``: one sentence that says what the value counts.
 
     ``temperature`` is None where the file gave beta. ``reference_positions`` (n, 3) and ``cell``
     (3, 3, rows are vectors) are None for a lattice field, and ``species`` and
@@ -50,22 +52,27 @@ class System:
 
     name: str
     kind: str
-    summary: str
-    n_particles: int
     energy: Energy
     beta: float
-    temperature: float | None
-    units: Units
-    state: ThermodynamicState
-    reference_positions: Tensor | None
-    cell: Tensor | None
-    species: tuple[str, ...]
-    thermal_wavelength: tuple[float, ...]
-    references: tuple[Reference, ...]
-    path: Path
-    digest: str
+    n_particles: int
+    summary: str = ""
+    temperature: float | None = None
+    units: Units = Units("sigma", "kT")
+    reference_positions: Tensor | None = None
+    cell: Tensor | None = None
+    species: tuple[str, ...] = ()
+    thermal_wavelength: tuple[float, ...] = ()
+    references: tuple[Reference, ...] = ()
+    convention: str = ""
+    path: Path = Path()
+    digest: str = ""
     manifold: Manifold | None = None
     final: ThermodynamicState | None = None
+
+    @property
+    def state(self) -> ThermodynamicState:
+        """The energy at its temperature."""
+        return ThermodynamicState(self.energy, self.beta)
 
     def reduced_potential(self, x: Configs) -> Values:
         """u(x) = beta U(x) of each configuration, in kT."""
@@ -80,30 +87,3 @@ class System:
     def log_thermal_volume(self) -> float:
         """sum_i 3 ln Lambda_i, which is 3 N ln Lambda for one species."""
         return 3.0 * sum(math.log(wavelength) for wavelength in self.thermal_wavelength)
-
-    @property
-    def convention(self) -> str:
-        """One sentence that says what the absolute free energy of this system counts."""
-        if self.manifold is not None:
-            return (
-                f"ln Z = ln of the integral of exp(-u) over {self.manifold}, its volume "
-                f"{math.exp(self.manifold.log_volume):.10g}"
-            )
-        if self.final is not None:
-            return "f_B - f_A of the configurational integrals, in kT; momenta cancel"
-        if self.kind == "gauge_field":
-            return "ln Z = ln of the integral of exp(-S) over all links, Haar measure (volume one)"
-        if self.kind == "lattice_field":
-            return "ln Z = ln of the integral of exp(-S) over all sites, Lebesgue measure"
-        wavelengths = dict(zip(self.species, self.thermal_wavelength, strict=True))
-        values = ", ".join(
-            f"Lambda = {value:.10g} {self.units.length}"
-            if len(wavelengths) == 1
-            else f"Lambda({species}) = {value:.10g} {self.units.length}"
-            for species, value in wavelengths.items()
-        )
-        counted = "N! Lambda^3N" if len(wavelengths) == 1 else "prod_s N_s! Lambda_s^(3 N_s)"
-        return (
-            f"beta F = -ln[Z / ({counted})], {values}; Z over one crystal basin with all "
-            "translations and permutations, no kinetic term other than Lambda"
-        )

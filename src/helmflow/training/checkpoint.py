@@ -1,7 +1,9 @@
 """Tensors and their provenance in one safetensors file: no pickle, written atomically."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
@@ -12,6 +14,44 @@ from helmflow.training.atomic import write_atomically
 
 FORMAT = "helmflow_checkpoint"
 VERSION = "1"
+
+
+class Store(Protocol):
+    """Where a training keeps its state; its text says where that is."""
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+        """Replace what is kept."""
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """What was kept last; None if there is nothing."""
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A file as a `Store`; ``identity`` is written into it and must be the same on loading."""
+
+    path: Path
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+        """Replace the file."""
+        save(self.path, tensors, {**facts, **self.identity})
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Its content, None if there is no file; InputError for one of something else."""
+        return load(self.path, self.identity) if self.path.is_file() else None
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The header of a file, without its tensors; raises InputError as `load` does."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise InputError("checkpoint", "a whole safetensors file", f"{path} ({error})") from error
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from helmflow.errors import ConvergenceError, InputError
 from helmflow.training.schedule import Cosine, Schedule
@@ -62,9 +61,8 @@ class TrainingPlan:
 class StepReport:
     """One step: loss in kT, norm of the gradient before clipping, and how training stands.
 
-    ``step`` counts from 1; ``skipped`` counts all steps so far that were not finite; ``seconds``
-    is processor time since the run was started or resumed; ``validation`` is what the caller's
-    ``validate`` returned at this step, empty at most steps.
+    ``step`` counts from 1; ``skipped`` counts all steps so far that were not finite;
+    ``validation`` is what the caller's ``validate`` returned at this step, empty at most steps.
     """
 
     step: int
@@ -74,7 +72,6 @@ class StepReport:
     learning_rate: float
     skipped: int
     micro_batch: int
-    seconds: float
     validation: Mapping[str, float]
 
     def as_json(self) -> dict[str, float | int | None]:
@@ -105,10 +102,9 @@ class TrainingOutcome:
 class DivergenceError(ConvergenceError):
     """Training that went wrong; the message says what to change and what was kept.
 
-    ``step`` is where it stopped, ``checkpoint`` the file with the last good state, if any.
+    ``step`` is where it stopped.
     """
 
-    def __init__(self, message: str, last: float, step: int, checkpoint: Path | None) -> None:
+    def __init__(self, message: str, last: float, step: int) -> None:
         super().__init__(message, last)
         self.step = step
-        self.checkpoint = checkpoint

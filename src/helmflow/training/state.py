@@ -1,8 +1,6 @@
 """Everything a training run needs to go on exactly where it stopped."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import final
 
 import torch
@@ -10,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from helmflow.errors import InputError
 from helmflow.training.averaging import WeightAverage
-from helmflow.training.checkpoint import load, save
+from helmflow.training.checkpoint import Store
 from helmflow.training.distributed import rank_and_ranks
 from helmflow.training.guard import Guard
 from helmflow.training.plan import TrainingPlan
@@ -25,7 +23,6 @@ class TrainingState:
         module: nn.Module,
         plan: TrainingPlan,
         generator: Generator,
-        identity: Mapping[str, str],
     ) -> None:
         self.module, self.generator = module, generator
         self.parameters = [p for p in module.parameters() if p.requires_grad]
@@ -37,7 +34,7 @@ class TrainingState:
         share = -(-plan.batch // rank_and_ranks()[1])
         self.micro_batch = min(plan.micro_batch or share, plan.batch)
         self.step = 0
-        self._expected = {**identity, "plan": repr(plan)}
+        self._plan = repr(plan)
 
     def update(self, learning_rate: float, clip_norm: float | None, norm: float) -> None:
         """One step of Adam with the gradient in place, shortened to ``clip_norm``."""
@@ -50,7 +47,7 @@ class TrainingState:
         if self.average is not None:
             self.average.update(self.module)
 
-    def save(self, path: Path) -> None:
+    def save(self, store: Store) -> None:
         """Write the whole state; on rank 0 only."""
         if rank_and_ranks()[0]:
             return
@@ -68,19 +65,24 @@ class TrainingState:
             for name, tensor in entries.items()
         }
         counters = json.dumps({"step": self.step, "micro_batch": self.micro_batch})
-        save(path, tensors, {**self._expected, "counters": counters})
+        store.save(tensors, {"plan": self._plan, "counters": counters})
 
-    def restore(self, path: Path) -> None:
-        """Continue from a file written by ``save``.
+    def restore(self, store: Store) -> bool:
+        """Continue from what ``save`` has kept; False if that is nothing.
 
-        Raises ``InputError`` for a file that is not whole, of another plan, identity or module.
+        Raises ``InputError`` for the state of another plan or module.
         """
-        tensors, header = load(path, self._expected)
+        saved = store.load()
+        if saved is None:
+            return False
+        tensors, facts = saved
+        if facts.get("plan") != self._plan:
+            raise InputError("checkpoint", f"plan {self._plan}", f"{facts.get('plan')} in {store}")
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, entry = name.partition("/")
             parts.setdefault(part, {})[entry] = tensor
-        self._restore_module(path, parts["module"])
+        self._restore_module(store, parts["module"])
         adam = {
             int(part.removeprefix("adam.")): entries
             for part, entries in parts.items()
@@ -92,15 +94,16 @@ class TrainingState:
             self.average.restore(parts["average"])
         self.guard.restore(parts["guard"])
         self.generator.set_state(parts["generator"]["state"])
-        counters = json.loads(header["counters"])
+        counters = json.loads(facts["counters"])
         self.step, self.micro_batch = counters["step"], counters["micro_batch"]
+        return True
 
-    def _restore_module(self, path: Path, tensors: dict[str, Tensor]) -> None:
+    def _restore_module(self, store: Store, tensors: dict[str, Tensor]) -> None:
         own = {name: t.shape for name, t in self.module.state_dict().items()}
         found = {name: t.shape for name, t in tensors.items()}
         if own != found:
             differing = sorted(name for name in own | found if own.get(name) != found.get(name))
             raise InputError(
-                "checkpoint", "weights of this flow", f"{path}, which differs in {differing[0]}"
+                "checkpoint", "weights of this flow", f"{store}, which differs in {differing[0]}"
             )
         self.module.load_state_dict(tensors)

@@ -1,13 +1,12 @@
 """The training loop: any loss of fresh samples, any module."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Generator, nn
 
+from helmflow.training.checkpoint import Store
 from helmflow.training.distributed import rank_and_ranks, share_parameters
 from helmflow.training.micro_batches import BatchGradient, Loss, batch_gradient
 from helmflow.training.plan import DivergenceError, StepReport, TrainingOutcome, TrainingPlan
@@ -24,16 +23,15 @@ def train(
     generator: Generator,
     *,
     report: Callable[[StepReport], None] | None = None,
-    checkpoint: Path | None = None,
+    store: Store | None = None,
     validate: Validate | None = None,
-    identity: Mapping[str, str] | None = None,
 ) -> TrainingOutcome:
     """Minimise a stochastic loss over the parameters of a module, by Adam.
 
     ``loss(n, generator)`` is the mean loss, in kT, of n fresh samples. Steps whose loss or
-    gradient is not finite are skipped and counted. With ``checkpoint`` the whole state is kept
+    gradient is not finite are skipped and counted. With a ``store`` the whole state is kept
     there while training is healthy, and an interrupted call, repeated, ends with the same
-    numbers bit for bit; ``identity`` (a digest of the system, say) must then be the same.
+    numbers bit for bit.
     Afterwards the module has the averaged weights if the plan asks for an average.
 
     Under ``torchrun`` the batch is shared among the ranks and gradients are summed; ranks hold
@@ -42,24 +40,23 @@ def train(
     Raises ``DivergenceError`` when training has diverged, with the module and the checkpoint at
     the last good state, and ``InputError`` for a checkpoint of something else.
     """
-    state = TrainingState(module, plan, generator, identity or {})
+    state = TrainingState(module, plan, generator)
     share_parameters(module)
-    if checkpoint is not None and checkpoint.is_file():
-        state.restore(checkpoint)
-    resumed_at, started = state.step, time.process_time()
+    if store is not None:
+        state.restore(store)
+    resumed_at = state.step
     first = rank_and_ranks()[0] == 0
     while state.step < plan.steps:
         done, rate = _one_step(state, loss, plan)
         complaint = state.guard.complaint
         if complaint is not None:
-            raise _diverged(complaint, state, plan, checkpoint)
-        if checkpoint is not None and _due(state.step, plan.checkpoint_every, plan.steps):
+            raise _diverged(complaint, state, plan, store)
+        if store is not None and _due(state.step, plan.checkpoint_every, plan.steps):
             if state.guard.healthy:
-                state.save(checkpoint)
+                state.save(store)
         if report is not None and first:
             measured = _validated(state, validate, plan)
-            spent = time.process_time() - started
-            report(_report(state, plan, done, rate, spent, measured))
+            report(_report(state, plan, done, rate, measured))
     if state.average is not None:
         state.average.load_into(module)
     guard = state.guard
@@ -102,7 +99,6 @@ def _report(
     plan: TrainingPlan,
     done: BatchGradient,
     rate: float,
-    seconds: float,
     validation: Mapping[str, float],
 ) -> StepReport:
     return StepReport(
@@ -113,22 +109,20 @@ def _report(
         learning_rate=rate,
         skipped=state.guard.skipped,
         micro_batch=done.micro_batch,
-        seconds=seconds,
         validation=validation,
     )
 
 
 def _diverged(
-    complaint: str, state: TrainingState, plan: TrainingPlan, checkpoint: Path | None
+    complaint: str, state: TrainingState, plan: TrainingPlan, store: Store | None
 ) -> DivergenceError:
     step, last = state.step, state.guard.recent_mean
     kept = "no checkpoint was kept"
-    if checkpoint is not None and checkpoint.is_file():
-        state.restore(checkpoint)
+    if store is not None and state.restore(store):
         if state.average is not None:
             state.average.load_into(state.module)
-        kept = f"the state of step {state.step} is in {checkpoint}"
+        kept = f"the state of step {state.step} is in {store}"
     advice = f"lower learning_rate (now {plan.learning_rate:g})"
     advice += f" or clip_norm (now {plan.clip_norm:g})" if plan.clip_norm else ", set clip_norm"
     message = f"training diverged at step {step}: {complaint}; {kept}; {advice}, or raise batch"
-    return DivergenceError(message, last, step, checkpoint)
+    return DivergenceError(message, last, step)

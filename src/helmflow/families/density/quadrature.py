@@ -1,0 +1,108 @@
+"""What a grid knows of a density and of the flow that was fitted to it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from helmflow.densities.base import Density
+from helmflow.families.density.flow import log_prob_in_parts
+from helmflow.families.density.potential import CheckedPotential
+from helmflow.manifolds.base import Manifold
+from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.torus import Torus
+
+GRIDS = {
+    ("T", 1): (512, 768),
+    ("T", 2): (192, 256),
+    ("S", 1): (256, 384),
+    ("S", 2): (96, 128),
+    ("S", 3): (28, 36),
+}
+"""Nodes per dimension of two grids: an integral counts as exact where they agree."""
+
+AGREEMENT = 1e-8
+
+MAP_STEPS = 96
+"""Of the picture of a surface, along one axis."""
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """What a grid says: ln Z, KL(q || p) in nats, the integral of q, and the best ESS per sample.
+
+    ``change`` of ln Z from a coarser grid, which is its error where the density is not smooth.
+    ``converged`` tells whether a coarser grid gives the same ln Z and the integral of q is one.
+    ``step`` in radians: what is narrower may hide between the nodes.
+    """
+
+    log_z: float
+    change: float
+    kl: float
+    mass: float
+    ess_fraction: float
+    converged: bool
+    step: float
+
+
+def integrate_on_grid(
+    manifold: Manifold, u: CheckedPotential, flow: Density, limit: int | None = None
+) -> Quadrature | None:
+    """ln Z, KL and normalisation by quadrature; None where no grid is fine enough.
+
+    Nor is there one where it would take more than ``limit`` energies in all.
+    """
+    sizes = GRIDS.get((type(manifold).__name__[0], manifold.dim))
+    if sizes is None:
+        return None
+    coarse, fine = (manifold.quadrature(size) for size in sizes)
+    if limit is not None and u.n_evaluations + len(coarse[0]) + 2 * len(fine[0]) > limit:
+        return None
+    log_z = [float(torch.logsumexp(w.log() - u(x), 0)) for x, w in (coarse, fine)]
+    nodes, weights = fine
+    log_q = log_prob_in_parts(flow, nodes)
+    log_p = -u(nodes) - log_z[1]
+    q = log_q.exp() * weights
+    log_w = (log_p - log_q).numpy()
+    # w - 1 - ln w is never negative: no cancellation, however small the divergence
+    terms = np.where(np.isfinite(log_w), np.expm1(log_w) - log_w, math.inf)
+    mass = float(q.sum())
+    second_moment = float((q.numpy() * np.exp(2.0 * log_w)).sum())
+    return Quadrature(
+        log_z=log_z[1],
+        change=abs(log_z[1] - log_z[0]),
+        kl=float(q.numpy() @ terms) - (1.0 - mass),
+        mass=mass,
+        ess_fraction=1.0 / second_moment,
+        converged=abs(log_z[1] - log_z[0]) < AGREEMENT and abs(mass - 1.0) < AGREEMENT,
+        # a sphere has n nodes from pole to pole
+        step=(2.0 if isinstance(manifold, Torus) else 1.0) * math.pi / sizes[1],
+    )
+
+
+def surface(manifold: Manifold, u: CheckedPotential) -> dict[str, np.ndarray]:
+    """``-u`` on a grid for the picture of T^2 and S^2, empty for others.
+
+    ``map_log_p`` (n, m) at the angles ``map_first`` (n,) and ``map_second`` (m,): the two angles
+    of a torus; latitude and longitude, with x_3 the sine of the former, of a sphere.
+    """
+    steps = torch.linspace(0.0, 1.0, MAP_STEPS + 1, dtype=torch.float64)
+    if isinstance(manifold, Torus) and manifold.dim == 2:
+        first = second = 2.0 * math.pi * steps
+        points = torch.cartesian_prod(first, second).remainder(2.0 * math.pi)
+    elif isinstance(manifold, Sphere) and manifold.dim == 2:
+        first, second = math.pi * (steps - 0.5), 2.0 * math.pi * (steps - 0.5)
+        latitude, longitude = torch.cartesian_prod(first, second).unbind(-1)
+        across = latitude.cos()
+        points = torch.stack(
+            (across * longitude.cos(), across * longitude.sin(), latitude.sin()), -1
+        )
+    else:
+        return {}
+    values = -u(points).reshape(len(first), len(second))
+    return {
+        "map_log_p": values.numpy(),
+        "map_first": first.numpy(),
+        "map_second": second.numpy(),
+    }

@@ -1,0 +1,138 @@
+"""Theories of SU(2) and SU(3) matrices: flows trained from Haar measure."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.bijectors.base import Bijector
+from helmflow.densities.flow import Flow
+from helmflow.densities.haar import HaarMatrices
+from helmflow.energies.wilson import SingleLink, SUWilson
+from helmflow.errors import InputError
+from helmflow.families.gauge.theory import Baselines, FittedGauge, GaugeTheory, Report
+from helmflow.families.path.analysis import Samples
+from helmflow.objectives.divergences import reverse_kl
+from helmflow.samplers.group_hmc import group_hmc
+from helmflow.settings import Settings
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+from helmflow.system import System
+from helmflow.training.plan import StepReport, TrainingPlan
+from helmflow.training.stochastic import train
+
+Array = np.ndarray
+LEARNING_RATE = 1e-2
+BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 16, 60, 20, 5
+TRAJECTORY = (0.2, 6)
+"""Step and number of steps of a trajectory, at beta/N = 1."""
+
+
+class MatrixTheory(GaugeTheory):
+    """What lattices of SU(N) links and a single link have in common."""
+
+    kind = "SU(N)"
+    flow_kinds = ("transport", "coupling")
+    reads = frozenset(
+        f"training.{key}"
+        for key in ("steps", "batch", "learning_rate", "clip_norm", "checkpoint_every")
+    )
+    steps: int
+    """Of training, unless the settings say otherwise."""
+
+    def __init__(self, system: System, settings: Settings, energy: SUWilson | SingleLink) -> None:
+        super().__init__(system, settings)
+        self.energy, self.n_colours = energy, energy.n_colours
+        self.beta = system.beta * energy.beta
+        links = (2, *energy.shape) if energy.shape else ()
+        self.base = HaarMatrices(links, self.n_colours)
+
+    @abstractmethod
+    def bijector(self, tensors: Mapping[str, Tensor] | None) -> Bijector:
+        """The flow's map, new or with the weights of ``tensors``."""
+
+    @abstractmethod
+    def named(self, bijector: Bijector) -> str:
+        """What to call it."""
+
+    @abstractmethod
+    def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
+        """The tensors from which `bijector` builds it again."""
+
+    def path(self, report: Report) -> Samples | None:
+        """None: the flow is trained on its own samples, and ln Z is known exactly."""
+        return None
+
+    def fit(
+        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+    ) -> FittedGauge:
+        """Trained on the reverse divergence."""
+        chosen = self.settings.training
+        plan = TrainingPlan(
+            self.steps if chosen.steps is None else chosen.steps,
+            chosen.batch,
+            chosen.learning_rate or LEARNING_RATE,
+            clip_norm=chosen.clip_norm,
+            ema_decay=0.95,
+            checkpoint_every=chosen.checkpoint_every,
+        )
+        bijector = self.bijector(None)
+        flow = Flow(self.base, bijector)
+
+        def told(step: StepReport) -> None:
+            report(step.step / step.steps, f"loss {step.loss + self.exact['log_z']:.3g} nats")
+
+        outcome = train(
+            flow,
+            partial(_loss, flow, self),
+            plan,
+            stream(self.settings.seed, "flow"),
+            report=told,
+            checkpoint=checkpoint,
+            identity={"system_digest": self.system.digest},
+        )
+        # what was spent before a training was interrupted
+        self.n_evaluations += outcome.resumed_at * plan.batch
+        return self.load(self.kept(bijector))
+
+    def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
+        """The flow with these weights."""
+        bijector = self.bijector(tensors).requires_grad_(requires_grad=False)
+        return FittedGauge(Flow(self.base, bijector), self.named(bijector), None, dict(tensors))
+
+    def baselines(self) -> Baselines:
+        """The slow observable under HMC."""
+        generator = stream(self.settings.seed, "baselines")
+        x, _ = self.base.sample_and_log_prob(BASELINE_CHAINS, generator)
+        step, n_steps = TRAJECTORY
+        step = step / max(1.0, self.beta / self.n_colours) ** 0.5
+
+        def force(y: Configs) -> tuple[Values, Configs]:
+            value, f = self.energy.force(y)
+            return self.system.beta * value, self.system.beta * f
+
+        rows, kept = [], []
+        for k in range(BASELINE_BURN_IN + BASELINE_STEPS):
+            x, _ = group_hmc(x, force, step=step, n_steps=n_steps, generator=generator)
+            if k >= BASELINE_BURN_IN:
+                rows.append(self.observables(x)[self.slow])
+            if k >= BASELINE_BURN_IN and k % KEPT == 0:
+                kept.append(x)
+        return Baselines({"HMC": torch.stack(rows, 1).numpy()}, torch.cat(kept))
+
+
+def _loss(flow: Flow, theory: MatrixTheory, n: int, generator: Generator) -> Tensor:
+    return reverse_kl(flow, theory.u, n, generator)
+
+
+def require_tensors(bijector: Bijector, tensors: Mapping[str, Tensor], of: str) -> None:
+    """Load weights; InputError unless names and shapes fit and all are finite."""
+    own = bijector.state_dict()
+    fits = {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in tensors.items()}
+    if not fits or not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
+        raise InputError("flow", f"a flow of {of}, of finite weights", "another one")
+    bijector.load_state_dict(dict(tensors))

@@ -1,0 +1,190 @@
+"""The two-flavour Schwinger model: loop splitting with fitted sectors, and a flow on top."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
+from helmflow.densities.loop_splitting import LoopSplitting
+from helmflow.densities.tilted_links import (
+    TiltedLinks,
+    likeliest_sectors,
+    likeliest_windings,
+)
+from helmflow.energies.schwinger import Schwinger
+from helmflow.errors import InputError
+from helmflow.estimators.reweighting import kish_ess
+from helmflow.families.gauge.effective_action import effective_couplings, fit_to_action
+from helmflow.families.gauge.theory import (
+    Baselines,
+    FittedGauge,
+    GaugeTheory,
+    Report,
+    Resized,
+    Shape,
+    turned_angles,
+)
+from helmflow.families.gauge.u1 import require_flow_coupling
+from helmflow.families.path.analysis import Samples
+from helmflow.generalised_work import density_work
+from helmflow.manifolds.links import plaquette_angles, topological_charge
+from helmflow.samplers.leapfrog import LeapfrogChains
+from helmflow.samplers.winding import winding_step
+from helmflow.settings import Settings
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+from helmflow.system import System
+
+Array = np.ndarray
+SHIFTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Couplings of the base above that of the theory, to choose from; fermions order the links."""
+
+PROPOSALS, FIT_SAMPLES, ROUNDS, PART = 1024, 6144, 2, 1024
+STEPS = 4
+BASELINE_CHAINS, BASELINE_STEPS, TRAJECTORY, KEPT = 8, 100, 8, 4
+
+
+class SchwingerTheory(GaugeTheory):
+    """``S = -beta sum cos P - 2 ln|det D|``."""
+
+    kind = "the Schwinger model"
+    reads = frozenset({"flow.coupling", "flow.steps"})
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        super().__init__(system, settings)
+        energy = system.energy
+        if not isinstance(energy, Schwinger):
+            raise InputError("potential.kind", "schwinger", type(energy).__name__)
+        require_flow_coupling(settings.flow.coupling)
+        self.energy, self.shape = energy, energy.shape
+        self.exact: dict[str, float] = {}
+        self.slow = "Q"
+
+    def path(self, report: Report) -> Samples | None:
+        """None: chains do not pass the zeros of the determinant."""
+        return None
+
+    def fit(
+        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+    ) -> FittedGauge:
+        """The best coupling, sectors and windings of the base, then the flow to a loop action."""
+        report(0.0, "coupling of the base")
+        chosen = self.settings.flow.coupling
+        beta = chosen or max(SHIFTS, key=self._base_ess) + self.energy.beta
+        base = TiltedLinks(self.shape, beta=beta)
+        generator = stream(self.settings.seed, "fit")
+        for k in range(ROUNDS):
+            report((1 + k) / (2 + ROUNDS), "sectors and windings of the base")
+            x, log_w = self._weighed(base, FIT_SAMPLES, generator)
+            p = torch.softmax(log_w, 0)
+            base = TiltedLinks(
+                self.shape,
+                beta=beta,
+                sectors=likeliest_sectors(x, p, beta),
+                windings=likeliest_windings(x, p),
+            )
+        report((1 + ROUNDS) / (2 + ROUNDS), "effective action")
+        x, log_w = self._weighed(base, FIT_SAMPLES, generator)
+        angles = plaquette_angles(x)
+        couplings = effective_couplings(angles, log_w)
+        coefficients = fit_to_action(angles, couplings, beta, generator)
+        kept = {"beta": beta, "sectors": base.sectors, "windings": base.windings}
+        tensors = {k: torch.tensor(v, dtype=torch.float64) for k, v in kept.items()}
+        return self.load({**tensors, "coefficients": coefficients})
+
+    def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
+        """The flow with these coefficients on this base."""
+        beta, windings = float(tensors["beta"]), tensors["windings"].tolist()
+        base = TiltedLinks(
+            self.shape,
+            beta=beta,
+            sectors=tuple(tensors["sectors"].tolist()),
+            windings=(windings[0], windings[1]),
+        )
+        n_steps = self.settings.flow.steps or STEPS
+        flow, doubled = (
+            Flow(base, PlaquetteTransport(tensors["coefficients"], n_steps=n))
+            for n in (n_steps, 2 * n_steps)
+        )
+        for each in (flow, doubled):
+            each.requires_grad_(requires_grad=False)
+        name = f"loop splitting at beta = {beta:.3g} with fitted sectors and windings, "
+        name += f"plaquette transport of {tensors['coefficients'].numel()} coefficients"
+        return FittedGauge(flow, name, doubled, dict(tensors))
+
+    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
+        """None: weights of sectors belong to one volume."""
+        return None
+
+    def observables(self, x: Configs) -> Mapping[str, Values]:
+        """Mean plaquette, squared charge, sign of the determinant, charge."""
+        charge = topological_charge(x)
+        sign, _ = self.energy.determinant(x)
+        return {
+            "<cos P>": torch.cos(plaquette_angles(x)).mean((1, 2)),
+            "<Q^2>": charge.square(),
+            "<sign det D>": sign,
+            "Q": charge,
+        }
+
+    def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
+        """A random angle at every site."""
+        return turned_angles(x, generator)
+
+    def baselines(self) -> Baselines:
+        """Topological charge under HMC from the pure gauge theory, without and with winding."""
+        found = {}
+        for name, winds in (("HMC", False), ("HMC and winding", True)):
+            generator = stream(self.settings.seed, "baselines")
+            base = LoopSplitting(self.shape, beta=self.energy.beta)
+            x, _ = base.sample_and_log_prob(BASELINE_CHAINS, generator)
+            chains = hmc_chains(self.system, x, BASELINE_STEPS, generator, winds=winds)
+            found[name] = topological_charge(chains.flatten(0, 1)).round().numpy()
+            found[name] = found[name].reshape(BASELINE_STEPS, -1).T
+        # the chains that wind, without the way to equilibrium
+        target = chains[BASELINE_STEPS // 5 :: KEPT].flatten(0, 1)
+        return Baselines(found, target)
+
+    def _weighed(self, base: Density, n: int, generator: Generator) -> tuple[Configs, Values]:
+        """Samples of a base and their log weights."""
+        x, log_q = base.sample_and_log_prob(n, generator)
+        works = [
+            density_work(part, q, self.u)
+            for part, q in zip(x.split(PART), log_q.split(PART), strict=True)
+        ]
+        return x, -torch.cat(works)
+
+    def _base_ess(self, shift: float) -> float:
+        base = LoopSplitting(self.shape, beta=self.energy.beta + shift)
+        generator = stream(self.settings.seed, "coupling of the base")
+        return kish_ess(self._weighed(base, PROPOSALS, generator)[1].numpy())
+
+
+def hmc_chains(
+    system: System, x: Configs, n: int, generator: Generator, *, winds: bool = False
+) -> Tensor:
+    """n configurations of every chain, (n, chains, 2, L0, L1), trajectories of length one.
+
+    ``winds``: one `winding_step` after each, which leads from sector to sector.
+    """
+
+    def potential(y: Configs) -> tuple[Values, Configs]:
+        value, gradient = system.energy.energy_and_gradient(y)
+        return system.beta * value, system.beta * gradient
+
+    found = []
+    for _ in range(n):
+        chains = LeapfrogChains(
+            x, potential, step=1.0 / TRAJECTORY, n_steps=TRAJECTORY, generator=generator
+        )
+        chains.run(1)
+        x = chains.x
+        if winds:
+            x, _ = winding_step(x, system.reduced_potential, generator)
+        found.append(x)
+    return torch.stack(found)

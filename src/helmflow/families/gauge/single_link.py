@@ -1,0 +1,71 @@
+"""One SU(2) or SU(3) matrix: a spectral flow."""
+
+from collections.abc import Mapping
+
+from torch import Generator, Tensor
+
+from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.spectral import SpectralFlow
+from helmflow.energies.gauge_exact import single_link
+from helmflow.energies.wilson import SingleLink
+from helmflow.errors import InputError
+from helmflow.families.gauge.matrices import MatrixTheory, require_tensors
+from helmflow.families.gauge.theory import Resized, Shape
+from helmflow.manifolds.special_unitary import haar_matrices, trace
+from helmflow.settings import Settings
+from helmflow.shapes import Configs, Values
+from helmflow.system import System
+
+FIRST = "<Re tr U>/N"
+
+
+class SingleLinkTheory(MatrixTheory):
+    """``S = -(beta/N) Re tr sum_k c_k U^k``, a class function."""
+
+    steps = 300
+    slow = FIRST
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        energy = system.energy
+        if not isinstance(energy, SingleLink):
+            raise InputError("potential.kind", "single_link", type(energy).__name__)
+        super().__init__(system, settings, energy)
+        log_z, moments = single_link(self.n_colours, self.beta, energy.coefficients)
+        names = [_name(k) for k in range(1, len(moments) + 1)]
+        self.exact = {"log_z": log_z, **dict(zip(names, moments.tolist(), strict=True))}
+
+    def bijector(self, tensors: Mapping[str, Tensor] | None) -> Bijector:
+        """Splines of the eigenangles."""
+        flow = SpectralFlow(self.n_colours)
+        if tensors is not None:
+            require_tensors(flow, tensors, f"one SU({self.n_colours}) matrix")
+        return flow
+
+    def named(self, bijector: Bijector) -> str:
+        """Weights counted."""
+        return f"Haar, spectral flow of {sum(p.numel() for p in bijector.parameters())} weights"
+
+    def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
+        """All of its state."""
+        return bijector.state_dict()
+
+    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
+        """None: there is no lattice."""
+        return None
+
+    def observables(self, x: Configs) -> Mapping[str, Values]:
+        """``Re tr U^k/N`` for every coefficient."""
+        power, found = x, {}
+        for k in range(1, len(self.energy.coefficients) + 1):
+            found[_name(k)] = trace(power).real / self.n_colours
+            power = power @ x
+        return found
+
+    def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
+        """Conjugated by random matrices."""
+        g = haar_matrices((len(x),), self.n_colours, generator)
+        return g @ x @ g.mH
+
+
+def _name(k: int) -> str:
+    return FIRST if k == 1 else f"<Re tr U^{k}>/N"

@@ -1,0 +1,78 @@
+"""Two-dimensional SU(2) and SU(3): couplings of loops."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Generator, Tensor
+
+from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.loop_couplings import LoopCouplings
+from helmflow.densities.flow import Flow
+from helmflow.densities.haar import HaarMatrices
+from helmflow.energies.gauge_exact import exact_gauge
+from helmflow.energies.wilson import SUWilson, mean_traces
+from helmflow.errors import InputError
+from helmflow.families.gauge.matrices import MatrixTheory, require_tensors
+from helmflow.families.gauge.theory import Resized, Shape
+from helmflow.manifolds.special_unitary import haar_matrices
+from helmflow.settings import Settings
+from helmflow.shapes import Configs, Values
+from helmflow.system import System
+
+PLAQUETTE = "<Re tr P>/N"
+TILE = "tile"
+
+
+class SUTheory(MatrixTheory):
+    """``S = -(beta/N) sum Re tr P``; a flow runs on any multiple of the extents it is made for."""
+
+    steps = 200
+    slow = PLAQUETTE
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        energy = system.energy
+        if not isinstance(energy, SUWilson):
+            raise InputError("potential.kind", "su_wilson", type(energy).__name__)
+        super().__init__(system, settings, energy)
+        self.shape: Shape = energy.shape
+        known = exact_gauge(self.n_colours, self.beta, self.shape[0] * self.shape[1])
+        self.exact = {"log_z": known.log_z, PLAQUETTE: known.plaquette}
+
+    def bijector(self, tensors: Mapping[str, Tensor] | None) -> Bijector:
+        """Couplings down from the lattice, or from the tiles that ``tensors`` were trained on."""
+        return self._couplings(self.shape, tensors)
+
+    def named(self, bijector: Bijector) -> str:
+        """Maps and weights counted."""
+        size = sum(p.numel() for p in bijector.parameters())
+        return f"Haar, {len(bijector.maps)} loop couplings of {size} weights"
+
+    def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
+        """Weights, and the extents of the coarsest rectangles."""
+        return {**bijector.state_dict(), TILE: torch.tensor(bijector.tile)}
+
+    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
+        """Multiples of the extents that the flow was trained on."""
+        if any(n % int(own) for n, own in zip(shape, tensors[TILE], strict=True)):
+            return None
+        bijector = self._couplings(shape, tensors).requires_grad_(requires_grad=False)
+        flow = Flow(HaarMatrices((2, *shape), self.n_colours), bijector)
+        return flow, SUWilson(shape, n_colours=self.n_colours, beta=self.beta)
+
+    def observables(self, x: Configs) -> Mapping[str, Values]:
+        """The mean plaquette."""
+        return {PLAQUETTE: mean_traces(x).mean((1, 2))}
+
+    def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
+        """A random matrix at every site."""
+        g = haar_matrices((len(x), *self.shape), self.n_colours, generator)
+        return torch.stack([g @ x[:, mu] @ g.roll(-1, mu + 1).mH for mu in (0, 1)], 1)
+
+    def _couplings(self, shape: Shape, tensors: Mapping[str, Tensor] | None) -> LoopCouplings:
+        if tensors is None:
+            return LoopCouplings(shape, self.n_colours)
+        weights = {name: value for name, value in tensors.items() if name != TILE}
+        tile = (int(tensors[TILE][0]), int(tensors[TILE][1]))
+        bijector = LoopCouplings(shape, self.n_colours, tile=tile)
+        require_tensors(bijector, weights, f"SU({self.n_colours})")
+        return bijector

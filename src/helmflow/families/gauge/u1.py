@@ -1,0 +1,226 @@
+"""Two-dimensional U(1): a continuous flow from Haar measure, or the loop-splitting base."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
+from helmflow.densities.haar import HaarAngles
+from helmflow.densities.loop_splitting import LARGEST_COUPLING, LoopSplitting
+from helmflow.energies.gauge import U1Wilson
+from helmflow.energies.gauge_exact import exact_gauge
+from helmflow.errors import InputError
+from helmflow.estimators.integration import Ladder
+from helmflow.families.flow.transport import fit_coefficients
+from helmflow.families.gauge.theory import (
+    Baselines,
+    FittedGauge,
+    GaugeTheory,
+    Report,
+    Resized,
+    Shape,
+    integrator_bias,
+    turned_angles,
+)
+from helmflow.families.path.analysis import Samples
+from helmflow.fields.plaquettes import PlaquetteField
+from helmflow.generalised_work import density_work
+from helmflow.manifolds.links import plaquette_angles, topological_charge
+from helmflow.samplers.heat_bath import heat_bath_sweep
+from helmflow.samplers.leapfrog import LeapfrogChains
+from helmflow.samplers.winding import winding_step
+from helmflow.settings import Settings
+from helmflow.shapes import Configs, Values
+from helmflow.streams import stream
+from helmflow.system import System
+
+Array = np.ndarray
+NODES = 8
+FIT_CHAINS, FIT_SWEEPS = 1024, 4
+"""Chains at every node and recorded configurations of each."""
+
+WARM_UP, BETWEEN = 8, 2
+"""Sweeps from one node to the next, and between records."""
+
+LEAST_EXTENT, RESIZED_STEPS = 4, 8
+STEPS = (8, 12, 16, 24, 32)
+"""Runge-Kutta steps to choose from."""
+
+STEP_BIAS = 0.1
+"""Bias of the integrator that is accepted, in target errors."""
+
+BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 32, 400, 50, 10
+
+
+class U1Theory(GaugeTheory):
+    """U(1) at ``S = -beta sum cos P``: least-squares flow from Haar, or from loop splitting."""
+
+    kind = "U(1)"
+    reads = frozenset({"flow.start", "flow.coupling", "flow.steps", "sampling.chains"})
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        super().__init__(system, settings)
+        energy = system.energy
+        if not isinstance(energy, U1Wilson):
+            raise InputError("potential.kind", "u1_wilson", type(energy).__name__)
+        self.shape = energy.shape
+        if any(extent % 2 for extent in self.shape):
+            raise InputError("field.shape", "even extents for a heat bath", list(self.shape))
+        self.beta = system.beta * energy.beta
+        known = exact_gauge(1, self.beta, self.shape[0] * self.shape[1])
+        self.exact = {
+            "log_z": known.log_z,
+            "<cos P>": known.plaquette,
+            "<Q^2>": float(known.charge_squared or 0.0),
+        }
+        self.slow = "Q"
+        chosen = settings.flow
+        if chosen.start not in ("base", "loops"):
+            raise InputError("flow.start", "base or loops for U(1)", repr(chosen.start))
+        require_flow_coupling(chosen.coupling)
+        if chosen.coupling is not None and chosen.start != "loops":
+            raise InputError("flow.coupling", 'flow.start = "loops" with it', chosen.start)
+        self.start = chosen.coupling or (self.beta if chosen.start == "loops" else 0.0)
+        self.base = _base(self.shape, self.start)
+
+    def path(self, report: Report) -> Samples | None:
+        """Chains at couplings from that of the base to that of the theory, node after node.
+
+        They move by heat bath and by winding, because heat bath alone would keep the charges of
+        the base. None if the base is at the coupling of the theory: nothing is left to do.
+        """
+        if self.start == self.beta:
+            return None
+        ladder = Ladder.lobatto(NODES)
+        generator = stream(self.settings.seed, "path")
+        chains = self.settings.sampling.chains or FIT_CHAINS
+        x, _ = self.base.sample_and_log_prob(chains, generator)
+        work, controls = [], []
+        for k, lam in enumerate(ladder.lam):
+            beta = self.start + float(lam) * (self.beta - self.start)
+            report(k / NODES, f"heat bath at beta = {beta:.3g}")
+            rows, columns = [], []
+            for record in range(FIT_SWEEPS):
+                if k == 0:
+                    x, _ = self.base.sample_and_log_prob(chains, generator)
+                else:
+                    x = self._moved(x, beta, BETWEEN if record else WARM_UP, generator)
+                rows.append(density_work(x, self.base.log_prob(x), self.u).numpy())
+                angles = plaquette_angles(x)
+                columns.append(PlaquetteField().stein(angles, beta * torch.sin(angles)).numpy())
+            work.append(np.stack(rows))
+            controls.append(np.stack(columns, 1))
+        return Samples(ladder.lam, work, controls)
+
+    def _moved(self, x: Configs, beta: float, n_sweeps: int, generator: Generator) -> Configs:
+        u = U1Wilson(self.shape, beta=beta)
+        for _ in range(n_sweeps):
+            x = heat_bath_sweep(x, beta, generator)
+            x, _ = winding_step(x, u, generator)
+        return x
+
+    def fit(
+        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+    ) -> FittedGauge:
+        """Least squares of the action on the Stein functions of the velocity fields."""
+        coefficients = torch.zeros(1, PlaquetteField.size, dtype=torch.float64)
+        if samples is not None:
+            report(0.0, "least squares")
+            coefficients = torch.from_numpy(fit_coefficients(samples).coefficients)
+        start = torch.tensor(self.start, dtype=torch.float64)
+        return self.load({"coefficients": coefficients, "start": start})
+
+    def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
+        """The continuous flow with these coefficients, on the base that it was fitted to."""
+        coefficients, start = tensors["coefficients"], float(tensors["start"])
+        base = _base(self.shape, start)
+        fitted_to = f"loop splitting at beta = {start:.3g}" if start else "Haar"
+        if not coefficients.any():
+            flow = Flow(base, _transport(coefficients, 1))
+            sampler = "loop splitting" if start else "Haar"
+            return FittedGauge(flow, f"{fitted_to}, no flow", None, dict(tensors), sampler)
+        name = f"{fitted_to}, plaquette transport of {coefficients.numel()} coefficients"
+        chosen = self.settings.flow.steps
+        for n_steps in (chosen,) if chosen else STEPS:
+            flow, doubled = (
+                Flow(base, _transport(coefficients, n)) for n in (n_steps, 2 * n_steps)
+            )
+            fitted = FittedGauge(flow, name, doubled, dict(tensors))
+            bias = integrator_bias(self, fitted, "choice of steps")
+            if bias <= STEP_BIAS * (self.settings.target_error or 1.0):
+                break
+        return fitted
+
+    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
+        """Any extents from Haar measure, powers of two from loop splitting."""
+        start = float(tensors["start"])
+        if min(shape) < LEAST_EXTENT or (start and any(n & (n - 1) for n in shape)):
+            return None
+        flow = Flow(_base(shape, start), _transport(tensors["coefficients"], RESIZED_STEPS))
+        return flow, U1Wilson(shape, beta=self.beta)
+
+    def observables(self, x: Configs) -> Mapping[str, Values]:
+        """Mean plaquette, squared topological charge, topological charge."""
+        charge = topological_charge(x)
+        plaquette = torch.cos(plaquette_angles(x)).mean((1, 2))
+        return {"<cos P>": plaquette, "<Q^2>": charge.square(), "Q": charge}
+
+    def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
+        """A random angle at every site."""
+        return turned_angles(x, generator)
+
+    def baselines(self) -> Baselines:
+        """Topological charge under HMC (trajectories of length one), heat bath, both steps."""
+        generator = stream(self.settings.seed, "baselines")
+        start, _ = HaarAngles(self.shape).sample_and_log_prob(BASELINE_CHAINS, generator)
+        for k in range(BASELINE_BURN_IN):
+            power = min(1.0, 2.0 * k / BASELINE_BURN_IN)
+            start = heat_bath_sweep(start, power * self.beta, generator)
+        found = {"HMC": self._hmc(start, generator)}
+        u = U1Wilson(self.shape, beta=self.beta)
+        kept = []
+        for name, winds in (("heat bath", False), ("heat bath and winding", True)):
+            rows, x = [], start
+            for k in range(BASELINE_STEPS):
+                x = heat_bath_sweep(x, self.beta, generator)
+                x = winding_step(x, u, generator)[0] if winds else x
+                rows.append(topological_charge(x))
+                if winds and k % KEPT == KEPT - 1:
+                    kept.append(x)
+            found[name] = torch.stack(rows, 1).round().numpy()
+        return Baselines(found, torch.cat(kept))
+
+    def _hmc(self, start: Configs, generator: Generator) -> Array:
+        n_steps = max(6, round(3.0 * self.beta**0.5 * (start[0].numel() / 128) ** 0.25))
+
+        def potential(x: Configs) -> tuple[Values, Configs]:
+            value, gradient = self.system.energy.energy_and_gradient(x)
+            return self.system.beta * value, self.system.beta * gradient
+
+        chains = LeapfrogChains(
+            start, potential, step=1.0 / n_steps, n_steps=n_steps, generator=generator
+        )
+        rows = []
+        for _ in range(BASELINE_STEPS):
+            chains.run(1)
+            rows.append(topological_charge(chains.x))
+        return torch.stack(rows, 1).round().numpy()
+
+
+def _transport(coefficients: Tensor, n_steps: int) -> PlaquetteTransport:
+    return PlaquetteTransport(coefficients, n_steps=n_steps).requires_grad_(requires_grad=False)
+
+
+def require_flow_coupling(coupling: float | None) -> None:
+    """InputError for a coupling at which loop splitting is not exact to rounding."""
+    if coupling is not None and coupling > LARGEST_COUPLING:
+        raise InputError("flow.coupling", f"at most {LARGEST_COUPLING:g}", coupling)
+
+
+def _base(shape: Shape, coupling: float) -> Density:
+    return LoopSplitting(shape, beta=coupling) if coupling else HaarAngles(shape)

@@ -1,0 +1,100 @@
+"""Crystals and lattice fields: free energies along the path from a Gaussian base."""
+
+from abc import abstractmethod
+from collections.abc import Collection
+from dataclasses import replace
+from typing import ClassVar
+
+from helmflow.densities.base import Density
+from helmflow.densities.gaussian import Gaussian
+from helmflow.families.base import Family
+from helmflow.families.flow.certificate import flow_checks
+from helmflow.families.flow.field_volumes import ess_against_volume
+from helmflow.families.flow.prepare import PreparedFlow, prepare_flow, stored_flow
+from helmflow.families.flow.reads import flow_reads
+from helmflow.families.flow.sampler import FlowSampler
+from helmflow.families.path.analysis import analyse
+from helmflow.families.path.base import base_of
+from helmflow.families.path.certificate import certificate
+from helmflow.families.path.finding import finding_of
+from helmflow.families.path.ladder import LadderSampler
+from helmflow.families.path.plan import Plan, make_plan
+from helmflow.families.path.problem import Problem
+from helmflow.families.path.rounds import RoundsPlan, sample_in_rounds
+from helmflow.generalised_work import ReducedPotential
+from helmflow.settings import Settings
+from helmflow.skeleton.budget import Budget
+from helmflow.skeleton.quantity import Finding
+from helmflow.skeleton.run import Run
+
+ALWAYS = frozenset({"sampling.chains", "sampling.steps", "sampling.max_rounds"})
+ON_A_LADDER = ("auto", "ti", "frenkel_ladd")
+
+
+class PathFamily(Family):
+    """Systems whose free energy is that of a Gaussian base and what lies between."""
+
+    flow_kinds: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def problem(self, budget: Budget) -> Problem:
+        """The system in flat coordinates, its energies counted by ``budget``."""
+
+    def reads(self, settings: Settings) -> Collection[str]:
+        """Base, sampling and, for method "flow", what its kind of flow depends on."""
+        keys = set(ALWAYS)
+        if settings.method != "fep":
+            keys.add("sampling.burn_in")
+        if settings.method in ON_A_LADDER:
+            keys.add("sampling.nodes")
+        if settings.method != "frenkel_ladd":
+            keys.add("base.kind")
+            keys |= {"base.iterations"} if settings.base.kind != "harmonic" else set()
+        if settings.method == "flow":
+            keys |= flow_reads(settings, self.flow_kinds, self.noun)
+        return keys
+
+    def estimate(self, run: Run) -> Finding:
+        """Sample between base and target in rounds until the error is met, and cross-check."""
+        quantity, settings = self.quantity, run.settings
+        goal = (settings.target_error or self.target_error) * quantity.n_divided
+        problem = self.problem(run.budget)
+        run.tell("base", 0.0)
+        base, base_name = base_of(problem, run)
+        plan = make_plan(problem, base, settings)
+        run.tell("base", 1.0, 1.0, base_name)
+        flow = None
+        if settings.method == "flow":
+            flow = prepare_flow(problem, base, run, goal)
+            base_name = f"{base_name}, {flow.name}"
+        sampler = _sampler(problem, base, flow, plan, run)
+        reserve = 0 if flow is None else flow.n_check_evaluations
+        sample_in_rounds(sampler, RoundsPlan(plan, goal, reserve), run)
+        run.tell("cross-check", 0.0)
+        analysis = analyse(sampler.samples())
+        checks = certificate(analysis, goal=goal, displaced=sampler.displaced_fraction())
+        learned = None if flow is None else flow.path.estimate
+        finding = finding_of(analysis, sampler, quantity, run, learned=learned)
+        arrays = finding.arrays
+        if flow is not None:
+            checks = flow_checks(flow, analysis, problem, base, run, goal) + checks
+            arrays = {**arrays, **ess_against_volume(problem, flow, run)}
+        checks = (*checks, *finding.checks)
+        return replace(finding, checks=checks, arrays=arrays, base=base_name)
+
+    def flow(self, run: Run) -> tuple[Density, ReducedPotential]:
+        """The flow of a run of method "flow", of displacements or fields (batch, n)."""
+        problem = self.problem(run.budget)
+        base, _ = base_of(problem, run)
+        return stored_flow(problem, base, run), lambda u: problem.target(u)[0]
+
+
+def _sampler(
+    problem: Problem, base: Gaussian, flow: PreparedFlow | None, plan: Plan, run: Run
+) -> LadderSampler:
+    generator = run.stream("chains")
+    if flow is not None:
+        n_draws, n_chains = (int(n) for n in plan.chains)
+        return FlowSampler(problem, base, flow.made.density, (n_draws, n_chains), generator)
+    fields = problem.fields(base) if plan.controls else []
+    return LadderSampler(problem, base, plan.lam, plan.chains, fields, generator)

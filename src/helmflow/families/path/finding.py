@@ -1,0 +1,169 @@
+"""From samples along a path to a finding: rows, bounds, observables, curves."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from helmflow.estimators.autocorrelation import integrated_autocorrelation
+from helmflow.estimators.estimate import Estimate
+from helmflow.families.path.analysis import Analysis, Samples, climb, integrate
+from helmflow.families.path.ladder import LadderSampler
+from helmflow.results import Bounds, Observable
+from helmflow.skeleton.checks import observables_against_exact
+from helmflow.skeleton.quantity import Finding, Quantity
+from helmflow.skeleton.run import Run
+from helmflow.system import Reference
+
+Array = np.ndarray
+CONVERGENCE_POINTS = 10
+REFERENCES = {"<phi^2>": "phi_squared", "chi_2 = V <mean(phi)^2>": "chi_2"}
+"""What observables are called in system files."""
+
+
+def finding_of(
+    analysis: Analysis,
+    sampler: LadderSampler,
+    quantity: Quantity,
+    run: Run,
+    *,
+    learned: Estimate | None = None,
+) -> Finding:
+    """Everything that the samples say but for the certificate.
+
+    ``learned``: of a flow the integration that knows nothing of it; learned (targeted) estimators
+    carry an l in front of their names.
+    """
+
+    def named(estimate: Estimate) -> Estimate:
+        return estimate if learned is None else replace(estimate, method=f"l{estimate.method}")
+
+    observables = [_with_exact(row, quantity.references) for row in _observables(sampler)]
+    rows = [named(row) if row.method in LEARNED else row for row in _rows(analysis)]
+    accepted = sampler.records.accepted
+    return Finding(
+        headline=named(analysis.headline),
+        rows=tuple(rows if learned is None else [*rows, learned]),
+        checks=tuple(observables_against_exact(observables)),
+        arrays=arrays_of(analysis, sampler, quantity, run),
+        observables=tuple(observables),
+        bounds=_bounds(analysis),
+        one_sided=analysis.one_sided,
+        acceptance=float(np.mean([a.double().mean() for a in accepted])) if accepted else None,
+    )
+
+
+LEARNED = ("fep up", "fep down")
+
+
+def _rows(analysis: Analysis) -> list[Estimate]:
+    """All estimates but the headline."""
+    rows = []
+    if analysis.integral is not None:
+        if analysis.samples.controls is not None:
+            rows.append(analysis.integral.plain)
+        if analysis.states is not None:
+            ends = analysis.states.difference(0, len(analysis.rungs))
+            rows.append(replace(ends, diagnostics={}))  # the ends need not overlap
+    if analysis.rungs:
+        rows += [climb(analysis.rungs, direction) for direction in ("up", "down")]
+        rows += [climb(analysis.rungs, "both")] if len(analysis.rungs) > 1 else []
+    return rows
+
+
+def _bounds(analysis: Analysis) -> Bounds | None:
+    """<w>_target <= delta_f <= <w>_base (Gibbs and Bogoliubov)."""
+    if analysis.one_sided:
+        return None
+    ends = []
+    for k in (-1, 0):
+        means = analysis.samples.work[k].mean(0)
+        ends.append((float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))))
+    ends.sort()
+    return Bounds(ends[0][0], ends[1][0], ends[0][1], ends[1][1])
+
+
+def _with_exact(row: Observable, references: tuple[Reference, ...]) -> Observable:
+    """The observable beside the value of the system file, if that knows it."""
+    quantity = REFERENCES.get(row.name.removesuffix(", flow"))
+    for known in references:
+        if known.quantity == quantity and known.per == "system":
+            return replace(row, exact=known.value, exact_stderr=known.stderr or 0.0)
+    return row
+
+
+def _observables(sampler: LadderSampler) -> list[Observable]:
+    if not sampler.records.observables:
+        return []
+    series = np.stack([o.numpy() for o in sampler.records.observables])  # (T, O, chains)
+    rows = []
+    for k, name in enumerate(sampler.problem.observable_names):
+        chains = series[:, k]
+        stderr = chains.mean(0).std(ddof=1) / np.sqrt(chains.shape[1])
+        tau = integrated_autocorrelation(chains.T).tau_int if len(chains) >= 4 else None
+        rows.append(Observable(name, float(chains.mean()), float(stderr), tau))
+    return rows + sampler.flow_observables()
+
+
+def arrays_of(
+    analysis: Analysis, sampler: LadderSampler, quantity: Quantity, run: Run
+) -> Mapping[str, Array]:
+    """Raw work values and every curve of the report."""
+    samples = analysis.samples
+    steps = [np.broadcast_to(np.arange(len(w))[:, None], w.shape) for w in samples.work]
+    chains = [np.broadcast_to(np.arange(w.shape[1]), w.shape) for w in samples.work]
+    arrays = {
+        "lam": samples.lam,
+        "node": np.repeat(np.arange(len(samples.lam)), [w.size for w in samples.work]),
+        "chain": np.concatenate([c.ravel() for c in chains]),
+        "step": np.concatenate([s.ravel() for s in steps]),
+        "work": np.concatenate([w.ravel() for w in samples.work]),
+    }
+    if samples.controls is not None:
+        flat = [c.reshape(len(c), -1) for c in samples.controls]
+        arrays["controls"] = np.concatenate(flat, axis=1)
+    if analysis.integral is not None:
+        integral = analysis.integral
+        arrays |= {
+            "residual": np.concatenate([r.ravel() for r in integral.residual]),
+            "ti_mean": integral.mean,
+            "ti_stderr": integral.stderr,
+            "ti_mean_plain": integral.mean_plain,
+            "ti_stderr_plain": integral.stderr_plain,
+            "ti_weight": integral.weight,
+        }
+        arrays |= _convergence(samples, quantity)
+    if analysis.states is not None:
+        arrays |= {"f_k": analysis.states.f_k, "overlap": analysis.states.overlap}
+    return arrays | sampler.curves(run)
+
+
+def _convergence(samples: Samples, quantity: Quantity) -> Mapping[str, Array]:
+    """The headline from growing parts of the run, taken from its start and from its end."""
+    length = len(samples.work[0])
+    parts = np.unique(
+        np.linspace(max(length // CONVERGENCE_POINTS, 4), length, CONVERGENCE_POINTS).astype(int)
+    )
+    if length < 8:
+        return {}
+    arrays: dict[str, Array] = {"convergence_fraction": parts / length}
+    cuts = {
+        "forward": [slice(0, n) for n in parts],
+        "reverse": [slice(length - n, length) for n in parts],
+    }
+    for name, slices in cuts.items():
+        rows = [integrate(_part(samples, cut)).estimate for cut in slices]
+        arrays[f"convergence_{name}"] = np.array([quantity.value(row.value) for row in rows])
+        arrays[f"convergence_{name}_stderr"] = np.array(
+            [quantity.stderr(row.stderr) for row in rows]
+        )
+    return arrays
+
+
+def _part(samples: Samples, cut: slice) -> Samples:
+    controls = samples.controls
+    return Samples(
+        samples.lam,
+        [w[cut] for w in samples.work],
+        None if controls is None else [c[:, cut] for c in controls],
+    )

@@ -1,0 +1,120 @@
+"""Free energies of a crystal at another temperature, by harmonically targeted perturbation."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from helmflow.bijectors.scaling import HarmonicScaling
+from helmflow.densities.gaussian import Gaussian
+from helmflow.errors import InputError
+from helmflow.families.path.crystal import Crystal
+from helmflow.families.two_states.targeted import TargetedResult, targeted_fep
+from helmflow.results import EstimateRow, Result
+from helmflow.samplers.hmc import InterpolatedHMC
+from helmflow.shapes import Values
+from helmflow.streams import stream
+from helmflow.system import System
+
+BURN_IN = 20
+SPACING = 2
+"""Trajectories (quarter periods of every phonon) between samples."""
+
+
+def temperature_perturbation(
+    system: System, temperature: float, *, seed: int = 0, chains: int = 64, records: int = 40
+) -> TargetedResult:
+    """Change of beta F/N of a crystal from its own temperature to another one, at one volume.
+
+    Chains at both temperatures, and between them the map u -> (T'/T)^(1/2) u of displacements,
+    under which the works of a harmonic crystal are all equal:
+    ``w_F = beta' U(s u) - beta U(u) - (3N - 3) ln s``. ``plain`` and ``mapped`` are of the whole
+    crystal, in kT; ``result`` is per particle, (beta' F' - beta F)/N. The estimates "fep from A"
+    need samples at the first temperature only. ``temperature`` is in the unit of the system's
+    file; the thermal wavelength is the same at both temperatures.
+    Raises ``InputError`` for anything but a crystal with a temperature.
+    """
+    if system.kind != "crystal" or system.temperature is None:
+        raise InputError("system", "a crystal with a temperature", f"{system.name}")
+    if not 0.0 < temperature < math.inf:
+        raise InputError("temperature", "a positive number", temperature)
+    ratio = temperature / system.temperature
+    other = at_beta(system, system.beta / ratio, temperature)
+    n = system.n_particles
+    samples = [
+        crystal_samples(s, seed=seed, purpose=f"temperature {k}", chains=chains, records=records)
+        for k, s in enumerate((system, other))
+    ]
+    found = targeted_fep(
+        DisplacedPotential(system),
+        DisplacedPotential(other),
+        *samples,
+        map=HarmonicScaling(ratio),
+        seed=seed,
+        name=f"{system.name}, {system.temperature:g} to {temperature:g}",
+    )
+    return replace(found, result=_per_particle(found, n, system))
+
+
+def at_beta(system: System, beta: float, temperature: float) -> System:
+    """The same system at another temperature, its thermal wavelength unchanged."""
+    return replace(system, beta=beta, temperature=temperature)
+
+
+def crystal_samples(
+    system: System, *, seed: int, purpose: str, chains: int, records: int
+) -> Tensor:
+    """Displacements (chains x records, 3N) of a crystal at its temperature, chain after chain."""
+    problem = Crystal(system)
+    base = Gaussian(problem.starting_precision(), n_translations=3, cells=problem.symmetry.cells)
+    generator = stream(seed, purpose)
+    hmc = InterpolatedHMC(base, problem.target, torch.ones(chains, dtype=torch.float64))
+    state, kicks = hmc.init(base.noise(chains, generator)), 4
+    for step in range(BURN_IN):
+        state, accepted = hmc.step(state, kicks, generator)
+        if step < BURN_IN // 2 and accepted.double().mean() < 0.7:
+            kicks += 1
+    rows = []
+    for _ in range(records):
+        for _ in range(SPACING):
+            state, _ = hmc.step(state, kicks, generator)
+        rows.append(state.u)
+    return torch.stack(rows, dim=1).flatten(0, 1)
+
+
+class DisplacedPotential:
+    """Reduced potential (batch,) of displacements (batch, 3N) from the sites."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def __call__(self, u: Tensor) -> Values:
+        energy = self.system.energy
+        return self.system.beta * energy.displaced(u.view(len(u), -1, 3), gradient=False)[0]
+
+
+def _per_particle(found: TargetedResult, n: int, system: System) -> Result:
+    def scaled(row: EstimateRow) -> EstimateRow:
+        return replace(row, value=row.value / n, stderr=row.stderr / n)
+
+    whole = found.result
+    bounds = whole.bounds
+    if bounds is not None:
+        bounds = replace(
+            bounds,
+            lower=bounds.lower / n,
+            upper=bounds.upper / n,
+            lower_stderr=None if bounds.lower_stderr is None else bounds.lower_stderr / n,
+            upper_stderr=None if bounds.upper_stderr is None else bounds.upper_stderr / n,
+        )
+    return replace(
+        whole,
+        value=whole.value / n,
+        stderr=whole.stderr / n,
+        per="particle",
+        n_particles=n,
+        bounds=bounds,
+        estimates=tuple(scaled(row) for row in whole.estimates),
+        convention=f"difference of two values, Lambda unchanged, of: {system.convention}",
+    )

@@ -1,0 +1,1 @@
+"""What every run does, once: stages, budget, clock, checks, and the result at its end."""

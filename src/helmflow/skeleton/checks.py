@@ -1,0 +1,148 @@
+"""Every check of the certificate with its limits, each in one place, with their source."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import chi2
+
+from helmflow.estimators.estimate import Estimate
+from helmflow.results import Check, Observable
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Up to ``soft`` (or from it on, for ``least``) a check passes; beyond ``hard`` it is an F."""
+
+    soft: float
+    hard: float
+
+
+# Overlap and effective samples: Mey et al., doi:10.33011/livecoms.2.1.18378; k-hat: Vehtari et
+# al., arXiv:1507.02646. What has no source is two, three or four standard errors, chosen so that
+# a sound run fails one of its checks about once in fifty.
+EFFECTIVE_SAMPLES = Limit(50.0, 10.0)
+OVERLAP = Limit(0.03, 0.001)
+PARETO_K = Limit(0.7, 1.0)
+DISAGREEMENT = Limit(2.0, 6.0)
+"""Of two estimates that share no samples, in standard errors."""
+
+EXACT = Limit(4.0, 8.0)
+"""Of observables from what is known of them, in standard errors."""
+
+MODES = Limit(0.3, 0.03)
+"""ESS of the flow judged by samples that know nothing of it, over ESS of its own draws."""
+
+CHANCE = Limit(1e-2, 1e-6)
+"""Chance of a scatter as large as it is."""
+
+INTEGRATOR = 0.3
+"""Bias of an integrator, in target errors, that its check accepts; chosen are steps below
+`helmflow.skeleton.steps.ACCEPTED`."""
+
+BROKEN = 5.0
+"""Times the limit of a deterministic error beyond which it is an F."""
+
+
+def at_most(name: str, value: float, limit: float, meaning: str, hard: float = math.inf) -> Check:
+    """A check that passes up to ``limit``; beyond ``hard`` the number cannot be trusted."""
+    broken = not value <= hard
+    bound = hard if broken else limit
+    return Check(name, value, bound, bool(value <= limit), "hard" if broken else "soft", meaning)
+
+
+def at_least(
+    name: str, value: float, limit: float, meaning: str, hard: float = -math.inf
+) -> Check:
+    """A check that passes from ``limit`` on; below ``hard`` the number cannot be trusted."""
+    broken = not value >= hard
+    bound = hard if broken else limit
+    return Check(name, value, bound, bool(value >= limit), "hard" if broken else "soft", meaning)
+
+
+def sigmas(a: Estimate, b: Estimate) -> float:
+    """Difference of two independent estimates in standard errors; zero for mere rounding."""
+    scale = math.hypot(a.stderr, b.stderr)
+    difference = abs(a.value - b.value)
+    if difference <= rounding(a.value):
+        return 0.0
+    return difference / scale if scale > 0.0 else math.inf
+
+
+def rounding(value: float) -> float:
+    """What rounding alone can make of a difference of two numbers of this size."""
+    return 1e-11 * (1.0 + abs(value))
+
+
+def target_error(estimate: Estimate, goal: float, meaning: str = "kT, whole system") -> Check:
+    """Whether the error is as small as asked for."""
+    return at_most("target error", estimate.stderr, goal, meaning)
+
+
+def effective_samples(n_eff: float, meaning: str) -> Check:
+    """Whether enough samples stand behind the error bar."""
+    soft, hard = EFFECTIVE_SAMPLES.soft, EFFECTIVE_SAMPLES.hard
+    return at_least("effective samples", n_eff, soft, meaning, hard=hard)
+
+
+def weights_that_count(n_eff: float) -> Check:
+    """Whether enough weights stand behind a reweighted average."""
+    soft, hard = EFFECTIVE_SAMPLES.soft, EFFECTIVE_SAMPLES.hard
+    return at_least("weights that count", n_eff, soft, "Kish's number", hard=hard)
+
+
+def pareto_tail(k: float) -> Check:
+    """Whether the tail of the weights allows their error to be believed."""
+    return at_most("pareto k", k, PARETO_K.soft, "tail of the weights", hard=PARETO_K.hard)
+
+
+def overlap(value: float, meaning: str) -> Check:
+    """Whether neighbouring states share enough of their samples."""
+    return at_least("overlap", value, OVERLAP.soft, meaning, hard=OVERLAP.hard)
+
+
+def agreement(name: str, a: Estimate, b: Estimate, meaning: str = "standard errors") -> Check:
+    """Whether two estimates that share no samples agree."""
+    return at_most(name, sigmas(a, b), DISAGREEMENT.soft, meaning, hard=DISAGREEMENT.hard)
+
+
+def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the steps") -> Check:
+    """Whether a flow is integrated finely enough for the error asked for."""
+    return deterministic("integrator", bias, INTEGRATOR * goal, meaning)
+
+
+def deterministic(name: str, error: float, limit: float, meaning: str) -> Check:
+    """An error that is no matter of chance: well beyond its limit the number is wrong."""
+    return at_most(name, error, limit, meaning, hard=BROKEN * limit)
+
+
+def modes_of_the_chains(ratio: float) -> Check:
+    """A flow that has lost a mode is blind to it; chains at the target are not."""
+    meaning = "ESS on the chains over ESS on the flow's draws"
+    return at_least("modes of the chains", ratio, MODES.soft, meaning, hard=MODES.hard)
+
+
+def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:
+    """Whether averages agree with what is known; no check where nothing is."""
+    off = {row.name: row.deviation_sigma for row in observables if row.exact is not None}
+    if not off:
+        return []
+    name, worst = max(off.items(), key=lambda item: abs(item[1] or 0.0))
+    meaning = f"standard errors, of {name}"
+    value = abs(worst or 0.0)
+    return [at_most("observables against exact", value, EXACT.soft, meaning, hard=EXACT.hard)]
+
+
+def chance_of(
+    name: str, total: float, freedom: float, meaning: str, hard: float = -math.inf
+) -> Check:
+    """Whether a chi-squared of ``freedom`` degrees is larger than chance allows."""
+    return at_least(name, float(chi2.sf(total, freedom)), CHANCE.soft, meaning, hard=hard)
+
+
+def not_afforded(name: str) -> Check:
+    """A check that ``max_evaluations`` did not reach counts as failed."""
+    return Check(name, math.nan, math.nan, False, "soft", "max_evaluations did not reach it")

@@ -1,0 +1,152 @@
+"""``Run``: everything a family needs besides the physics."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TypeVar
+
+from torch import Generator, Tensor
+
+from helmflow.estimators.estimate import Estimate
+from helmflow.results import Cost, Event, Result, RunDirectory
+from helmflow.settings import Settings
+from helmflow.skeleton.budget import Budget
+from helmflow.skeleton.conclude import conclude
+from helmflow.skeleton.kept import Form, Kept, read_kept, write_kept
+from helmflow.skeleton.quantity import Finding, Quantity
+from helmflow.streams import stream
+
+T = TypeVar("T")
+Listen = Callable[[Event], None]
+
+
+def silent(_: Event) -> None:
+    """Listens to nothing."""
+
+
+class Run:
+    """One computation: settings, random streams, budget, progress, and what it keeps.
+
+    Without a ``directory`` nothing is written and nothing can be resumed. ``quantity``, once it is
+    known, turns free energies into the numbers that progress shows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        directory: RunDirectory | None = None,
+        listen: Listen = silent,
+    ) -> None:
+        self.name, self.settings, self.directory = name, settings, directory
+        self.budget = Budget(settings.max_evaluations)
+        self.quantity: Quantity | None = None
+        self._listen = listen
+        if directory is not None:
+            directory.rewind()
+
+    def stream(self, purpose: str) -> Generator:
+        """Random numbers for one purpose; those of different purposes are independent."""
+        return stream(self.settings.seed, purpose)
+
+    def tell(
+        self,
+        stage: str,
+        completed: float = 1.0,
+        total: float = 1.0,
+        detail: str = "",
+        estimate: Estimate | None = None,
+        values: Mapping[str, float | int | None] | None = None,
+    ) -> None:
+        """Report progress, with the free energy in kT so far; see `Event` for the rest."""
+        value = stderr = None
+        if estimate is not None and self.quantity is not None:
+            value = self.quantity.value(estimate.value)
+            stderr = self.quantity.stderr(estimate.stderr)
+        evaluations = self.budget.evaluations
+        self._listen(Event(stage, completed, total, detail, value, stderr, evaluations, values or {}))
+
+    def once(self, name: str, make: "Callable[[Stage], T]", form: Form[T]) -> T:
+        """The value of a stage: made, and kept as soon as it is there, or read if it is kept.
+
+        ``make`` gets the stage, in which a long computation saves its state now and then. A run
+        that is resumed finds the budget as it was when the stage was kept.
+        """
+        stage = Stage(self, name)
+        kept = stage.finished()
+        if kept is not None:
+            return form.unpack(kept)
+        value = make(stage)
+        kept = form.pack(value)
+        stage.finish(kept)
+        # Not the value itself: what a process makes and what the next one reads are one thing.
+        return form.unpack(kept)
+
+    def conclude(self, quantity: Quantity, finding: Finding) -> Result:
+        """The result; with a directory it and the arrays of the report are written."""
+        if self.directory is not None:
+            self.directory.write_work(finding.arrays)
+        cost = self.budget.cost()
+        result = conclude(self.name, self.settings.seed, cost, quantity, finding)
+        if self.directory is not None:
+            self.directory.write_result(result)
+        return result
+
+
+class Stage:
+    """A part of a run that is kept when it is finished, and whose state may be saved on the way.
+
+    Also where a training keeps its state (`helmflow.training.checkpoint.Store`).
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run, self._name = run, name
+        self._file = None if run.directory is None else run.directory.file_of_stage(name)
+        self._last: tuple[Kept, dict[str, str]] | None = None
+        if self._file is not None and self._file.is_file():
+            kept, header = read_kept(self._file, {"digest": run.directory.digest})
+            self._last = kept, header
+
+    def __str__(self) -> str:
+        return f"{self._file}"
+
+    def finished(self) -> Kept | None:
+        """What is kept of the stage, if it was finished by an earlier process."""
+        if self._last is None or self._last[1]["finished"] != "yes":
+            return None
+        self._restore_budget()
+        return self._last[0]
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """The tensors and facts that an earlier process has saved last."""
+        if self._last is None or self._last[1]["finished"] == "yes":
+            return None
+        self._restore_budget()
+        kept = self._last[0]
+        return dict(kept.tensors), dict(kept.facts)
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+        """Keep the state of a stage that goes on."""
+        self._write(Kept(tensors, facts), finished=False)
+
+    def finish(self, kept: Kept) -> None:
+        """Keep the stage."""
+        self._write(kept, finished=True)
+
+    def _restore_budget(self) -> None:
+        if self._last is not None:
+            self._run.budget.restore(Cost(**json.loads(self._last[1]["cost"])))
+
+    def _write(self, kept: Kept, *, finished: bool) -> None:
+        directory = self._run.directory
+        if self._file is None or directory is None:
+            return
+        header = {
+            "stage": self._name,
+            "digest": directory.digest,
+            "cost": json.dumps(asdict(self._run.budget.cost())),
+            "finished": "yes" if finished else "no",
+            "metrics_bytes": str(directory.bytes_of_metrics()),
+        }
+        write_kept(self._file, kept, header)
+        self._last = kept, header

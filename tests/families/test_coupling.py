@@ -1,0 +1,256 @@
+"""The recipe of trained couplings: metrics, continuation, files, other sizes, mistakes."""
+
+import json
+
+import pytest
+import torch
+
+from helmflow.densities.base import Density
+from helmflow.errors import InputError
+from helmflow.objectives import with_known_gradient
+from helmflow.families.flow import coupling
+from helmflow.families.flow.coupling import (
+    lattice_base,
+    neighbour_couplings,
+    published_couplings,
+    train_flow,
+    whole_crystal,
+)
+from helmflow.families.flow.coupling_files import load_bijector, save_bijector
+from helmflow.families.flow.training_losses import has_score
+from helmflow.families.path.base import build_base
+from helmflow.families.path.crystal import Crystal
+from helmflow.settings import NetworkSettings, Settings, TrainingSettings
+from helmflow.streams import stream
+from helmflow.system import load_system
+from helmflow.training.checkpoint import load, save
+from helmflow.training.plan import DivergenceError
+from helmflow.training.validation import measure
+from small_systems import fcc_crystal
+
+TRAINING = TrainingSettings(steps=12, batch=16, warm_up=2, checkpoint_every=4, ema_decay=0.5)
+NETWORK = NetworkSettings(reach=1.1, layers=1, width=8)
+
+
+@pytest.fixture(scope="module")
+def crystal(tmp_path_factory):
+    """32 Lennard-Jones particles and the phonons as base."""
+    problem = Crystal(fcc_crystal(tmp_path_factory.mktemp("crystal")))
+    base, _ = build_base(problem, Settings(base={"kind": "harmonic"}))
+    return problem, base
+
+
+@pytest.fixture(autouse=True)
+def few_validation_samples(monkeypatch):
+    monkeypatch.setattr(coupling, "VALIDATION_SAMPLES", 128)
+
+
+def weights(module):
+    return torch.cat([p.detach().double().flatten() for p in module.parameters()])
+
+
+def trained(crystal, directory=None, progress=lambda _: None, training=TRAINING):
+    problem, base = crystal
+    bijector = neighbour_couplings(problem, base, NETWORK)
+    return train_flow(
+        problem, base, bijector, training, seed=3, directory=directory, progress=progress
+    )
+
+
+def test_metrics_and_progress(crystal, tmp_path):
+    events = []
+    trained(crystal, tmp_path, events.append)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert {"loss", "gradient_norm", "learning_rate", "ess", "upper_bound"} <= set(lines[-1])
+    assert 0 < lines[-1]["ess"] <= 1
+    assert [event.completed for event in events] == list(range(1, 13))
+    assert "ESS" in events[-1].detail
+    assert events[-1].energy_evaluations > 0
+
+
+def test_training_lowers_the_bound_on_the_free_energy(crystal):
+    problem, base = crystal
+    bijector = neighbour_couplings(problem, base, NETWORK)
+    u = with_known_gradient(problem.target)
+    training = TrainingSettings(steps=40, batch=32, learning_rate=0.01, warm_up=5)
+
+    def bound(flow):
+        return measure(flow, u, 1000, stream(0, "bound"))["upper_bound"]
+
+    flow = train_flow(
+        problem, base, bijector, training, seed=0, directory=None, progress=lambda _: None
+    )
+    before = bound(type(flow)(base, neighbour_couplings(problem, base, NETWORK)))
+    assert bound(flow) < before - 3.0
+
+
+def test_an_interrupted_recipe_ends_with_the_same_bits(crystal, tmp_path):
+    whole = trained(crystal)
+
+    def stop(event):
+        if event.completed == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(crystal, tmp_path, stop)
+    again = trained(crystal, tmp_path)
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_files_bring_the_map_back_and_refuse_others(crystal, tmp_path):
+    problem, base = crystal
+    flow = trained(crystal)
+    path = tmp_path / "flow.safetensors"
+    save_bijector(path, flow.bijector, problem, NETWORK)
+    loaded = load_bijector(path, problem, base)
+    u = base.sample(5, stream(0, "u"))
+    for a, b in zip(flow.bijector.forward(u), loaded.forward(u), strict=True):
+        assert torch.equal(a, b)
+
+    (tmp_path / "colder").mkdir()
+    colder = Crystal(fcc_crystal(tmp_path / "colder", temperature=1.0))
+    with pytest.raises(InputError, match="density and temperature"):
+        load_bijector(path, colder, base)
+    tensors, header = load(path, {})
+    save(path, tensors, {**header, "version": "0.0.0"})
+    with pytest.raises(InputError, match="version"):
+        load_bijector(path, problem, base)
+    save(path, tensors, {**header, "flow": "other"})
+    with pytest.raises(InputError, match="coupling or local"):
+        load_bijector(path, problem, base)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match="whole safetensors"):
+        load_bijector(path, problem, base)
+
+
+def test_a_local_flow_is_used_at_another_size_and_the_published_one_refused(crystal, tmp_path):
+    problem, base = crystal
+    flow = trained(crystal)
+    (tmp_path / "large").mkdir()
+    large = Crystal(fcc_crystal(tmp_path / "large", (3, 2, 2)))
+    large_base, _ = build_base(large, Settings(base={"kind": "harmonic"}))
+    path = tmp_path / "flow.safetensors"
+    save_bijector(path, flow.bijector, problem, NETWORK)
+    moved = load_bijector(path, large, large_base)
+    assert torch.equal(weights(moved), weights(flow.bijector))
+    u = large_base.sample(4, stream(0, "u"))
+    y, _ = moved.forward(u)
+    assert (moved.inverse(y)[0] - u).abs().max() < 1e-5
+    published = published_couplings(problem, NETWORK)
+    save_bijector(path, published, problem, NETWORK)
+    assert torch.equal(weights(load_bijector(path, problem, base)), weights(published))
+    with pytest.raises(InputError, match="one trained on"):
+        load_bijector(path, large, large_base)
+
+
+def test_the_published_flow_trains_from_the_lattice(tmp_path):
+    problem = Crystal(load_system("ice/mw_cubic_8"))
+    base = lattice_base(problem, 0.2)
+    network = NetworkSettings(layers=2, width=8, frequencies=2)
+    training = TrainingSettings(
+        steps=30, batch=32, learning_rate=5e-3, warm_up=5, objective="reverse_kl"
+    )
+    flow = train_flow(
+        problem,
+        base,
+        published_couplings(problem, network),
+        training,
+        seed=0,
+        directory=tmp_path,
+        progress=lambda _: None,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["upper_bound"] < lines[0]["loss"] - 5.0
+    positions_count_like_displacements(problem, flow)
+
+
+@torch.no_grad()
+def positions_count_like_displacements(problem, flow):
+    """The published route (ln N!, ln V) and the fixed centre of mass give the same number."""
+    system = problem.system
+    u, log_q = flow.sample_and_log_prob(20, stream(0, "u"))
+    of_u = problem.target(u)[0] + log_q - problem.log_measure
+    whole = whole_crystal(problem, flow.base, flow.bijector)
+    counted = system.log_permutations + system.log_thermal_volume
+    shift = torch.rand(20, 1, 3, generator=stream(0, "shift"), dtype=torch.float64)
+    x = system.reference_positions + u.view(20, -1, 3) + shift @ system.cell
+    x = x[:, [3, 1, 0, 2, 6, 5, 4, 7]]
+    of_x = system.reduced_potential(x) + whole.log_prob(x) + counted
+    assert torch.allclose(of_x, of_u, atol=1e-4)  # networks in single precision
+    y, log_q = whole.sample_and_log_prob(20, stream(0, "y"))
+    assert torch.allclose(whole.log_prob(y), log_q, atol=1e-4)
+    assert torch.isfinite(system.reduced_potential(y)).all()
+
+
+def test_objectives_that_need_samples(crystal):
+    problem, base = crystal
+    samples = base.sample(64, stream(0, "as if of the crystal"))
+    bijector = neighbour_couplings(problem, base, NETWORK)
+
+    def train_with(name, samples, events):
+        training = TrainingSettings(steps=2, batch=8, objective=name)
+        train_flow(
+            problem,
+            base,
+            bijector,
+            training,
+            seed=0,
+            directory=None,
+            progress=events.append,
+            samples=samples,
+        )
+
+    for name in ("forward_kl", "two_sided", "log_variance"):
+        events = []
+        train_with(name, samples, events)
+        low, _, high = events[-1].detail.split(", ")[1].partition(" < F/N < ")
+        assert abs(float(low) - float(high)) < 1.0
+    for name in ("forward_kl", "two_sided"):
+        with pytest.raises(InputError, match="one of path_gradient"):
+            train_with(name, None, [])
+
+
+class WithoutSlope(Density):
+    """A density that autograd sees only a part of."""
+
+    def __init__(self, density, share):
+        super().__init__()
+        self.density, self.share = density, share
+
+    def log_prob(self, x):
+        log_p = self.density.log_prob(x)
+        return self.share * log_p + (1 - self.share) * log_p.detach()
+
+    def sample_and_log_prob(self, n, generator):
+        return self.density.sample_and_log_prob(n, generator)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_base_without_a_slope_gets_the_plain_objective(crystal, share):
+    problem, base = crystal
+    base = WithoutSlope(base, share)
+    bijector = neighbour_couplings(problem, base, NETWORK)
+    assert has_score(base) == (share == 1.0)
+
+    def trained_with(objective):
+        training = TrainingSettings(steps=2, batch=8, objective=objective)
+        copy = neighbour_couplings(problem, base, NETWORK)
+        train_flow(problem, base, copy, training, seed=0, directory=None, progress=lambda _: None)
+        return weights(copy)
+
+    assert not torch.equal(weights(bijector), trained_with(None))
+    expected = "path_gradient" if share == 1.0 else "reverse_kl"
+    assert torch.equal(trained_with(None), trained_with(expected))
+    if share < 1.0:
+        with pytest.raises(InputError, match="reverse_kl with a base"):
+            trained_with("path_gradient")
+
+
+def test_divergence_says_what_to_change(crystal, tmp_path):
+    training = TrainingSettings(
+        steps=600, batch=4, learning_rate=1e4, clip_norm=1e6, checkpoint_every=1, warm_up=25
+    )
+    with pytest.raises(DivergenceError, match="lower learning_rate"):
+        trained(crystal, tmp_path, training=training)
+    assert (tmp_path / "checkpoint.safetensors").is_file()

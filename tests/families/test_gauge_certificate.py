@@ -1,0 +1,213 @@
+"""Every check of a gauge run's certificate fails for the fault that it is there to see."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
+from helmflow.densities.tilted_links import TiltedLinks
+from helmflow.energies.gauge_exact import exact_gauge
+from helmflow.manifolds.links import plaquette_angles, topological_charge
+from helmflow.families.gauge import matrices, run, u1
+from helmflow.families.gauge.outcome import result_of_gauge
+from helmflow.families.gauge.run import prepared, theory_of, weigh
+from helmflow.families.gauge.theory import FittedGauge
+from helmflow.families.weighing import Clock
+from helmflow.results import Observable
+from helmflow.settings import FlowSettings, Settings
+from helmflow.streams import stream
+from helmflow.system import load_system
+
+SYSTEM = """
+schema = 1
+name = "mine"
+kind = "gauge_field"
+summary = "links"
+[field]
+shape = [{extent}, {extent}]
+[potential]
+{potential}
+"""
+
+
+def silent(*_):
+    return
+
+
+@dataclass
+class Ready:
+    """A run before its result is made of it."""
+
+    theory: object
+    fitted: FittedGauge
+    links: run.WeighedLinks
+    integral: object
+    baselines: object
+
+    def failed(self, **changed):
+        """Names of the failed checks with some parts exchanged, and all of the result."""
+        parts = {name: changed.get(name, getattr(self, name)) for name in vars(self)}
+        result, _ = result_of_gauge(*parts.values(), (0.0, 0.0))
+        return {check.name for check in result.checks if not check.passed}, result
+
+
+def theory_at(path, extent, potential, **flow):
+    file = path / "mine.toml"
+    file.write_text(SYSTEM.format(extent=extent, potential=potential))
+    chosen = Settings(seed=1, flow=FlowSettings(**flow)).resolved("gauge_field")
+    return theory_of(load_system(file), chosen)
+
+
+def made_ready(theory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "LEAST_SAMPLES", 2048)
+        patch.setattr(u1, "BASELINE_STEPS", 40)
+        patch.setattr(u1, "BASELINE_CHAINS", 16)
+        patch.setattr(u1, "FIT_CHAINS", 192)
+        fitted, integral = prepared(theory, None, silent)
+        links = weigh(fitted.flow, theory, theory.settings, None, Clock(), silent)
+        return Ready(theory, fitted, links, integral, theory.baselines())
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    path = tmp_path_factory.mktemp("u1")
+    return made_ready(theory_at(path, 4, 'kind = "u1_wilson"\nbeta = 1.0'))
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory):
+    """Loop splitting at beta = 3, where charges are rare on 4 x 4 sites."""
+    path = tmp_path_factory.mktemp("loops")
+    return made_ready(theory_at(path, 4, 'kind = "u1_wilson"\nbeta = 3.0', start="loops"))
+
+
+def test_nothing_fails_without_a_fault(ready, loops):
+    for each, sampler in ((ready, "flow"), (loops, "loop splitting")):
+        failed, result = each.failed()
+        assert not failed
+        assert result.method == sampler
+        names = {row.name for row in result.observables}
+        assert f"tau_int(Q), {sampler}" in names
+    assert "tau_int(Q), flow" not in names
+
+
+def test_works_that_are_off(ready):
+    """ln Z too small by a tenth of a nat, as from a log-determinant that lacks a part."""
+    work = ready.links.work + 0.1
+    estimate = replace(ready.links.estimate, value=ready.links.estimate.value + 0.1)
+    failed, result = ready.failed(links=replace(ready.links, work=work, estimate=estimate))
+    assert {"flow against integration", "flow against exact"} <= failed
+    assert result.grade == "F"
+
+
+def test_observables_that_are_off(ready):
+    plaquette = ready.links.observed["<cos P>"] + 0.05
+    observed = {**ready.links.observed, "<cos P>": plaquette}
+    failed, result = ready.failed(links=replace(ready.links, observed=observed))
+    assert failed == {"observables against exact"}
+    assert result.grade == "F"
+    row = next(row for row in result.observables if row.name == "<cos P>")
+    assert row.exact == exact_gauge(1, 1.0, 16).plaquette
+    assert row.deviation_sigma > 8.0
+
+
+def test_an_integrator_of_few_steps(ready):
+    coefficients = 8.0 * ready.fitted.tensors["coefficients"]
+    flow, doubled = (
+        Flow(ready.theory.base, PlaquetteTransport(coefficients, n_steps=n)) for n in (1, 2)
+    )
+    for each in (flow, doubled):
+        each.requires_grad_(requires_grad=False)
+    failed, _ = ready.failed(fitted=replace(ready.fitted, flow=flow, doubled=doubled))
+    assert "integrator" in failed
+
+
+class Bent(Density):
+    """A density that depends on one link, which a gauge transformation turns."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def log_prob(self, x):
+        return self.inner.log_prob(x) + 0.01 * x[:, 0, 0, 0].cos()
+
+    def sample_and_log_prob(self, n, generator):
+        x, _ = self.inner.sample_and_log_prob(n, generator)
+        return x, self.log_prob(x)
+
+
+def test_a_density_that_depends_on_the_gauge(ready):
+    bent = replace(ready.fitted, flow=Bent(ready.fitted.flow))
+    failed, result = ready.failed(fitted=bent)
+    assert failed == {"gauge invariance"}
+    assert result.grade == "F"
+
+
+def test_a_flow_without_charges(loops):
+    """Its own weights are excellent; chains that wind, and the exact charges, say otherwise."""
+    lost = TiltedLinks((4, 4), beta=3.0, sectors=(1.0, 1e-9))
+    assert topological_charge(loops.baselines.target).round().abs().max() > 0
+    x, log_q = lost.sample_and_log_prob(4096, stream(0, "lost"))
+    charge = topological_charge(x)
+    observed = {
+        "<cos P>": plaquette_angles(x).cos().mean((1, 2)),
+        "<Q^2>": charge.square(),
+        "Q": charge,
+    }
+    links = replace(loops.links, log_q=log_q, work=loops.theory.u(x) + log_q, observed=observed)
+    failed, result = loops.failed(links=links, fitted=replace(loops.fitted, flow=lost))
+    assert {"modes of the chains", "observables against exact"} <= failed
+    assert result.grade == "F"
+
+
+def test_chains_that_are_short(ready):
+    """One weight outweighs the others: the chain stays there."""
+    work = ready.links.work.clone()
+    work[0] = work.min() - 9.0
+    failed, _ = ready.failed(links=replace(ready.links, work=work))
+    assert "chain" in failed
+
+
+@pytest.mark.parametrize(
+    ("potential", "name", "module"),
+    [
+        ('kind = "u1_wilson"\nbeta = 1.5', "<cos P>", u1),
+        ('kind = "su_wilson"\nn_colours = 2\nbeta = 2.0', "<Re tr P>/N", matrices),
+    ],
+)
+def test_baselines_sample_the_theory(potential, name, module, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BASELINE_CHAINS", 64)
+    monkeypatch.setattr(module, "BASELINE_STEPS", 60)
+    theory = theory_at(tmp_path, 4, potential)
+    found = theory.baselines()
+    chains = theory.observables(found.target)[name].reshape(-1, 64).mean(0).numpy()
+    assert chains.std() / 8.0 < 0.02
+    assert abs(chains.mean() - theory.exact[name]) < 5.0 * chains.std(ddof=1) / 8.0
+    hmc = found.series["HMC"].mean(1)
+    exact = theory.exact[name] if theory.slow == name else theory.exact["<Q^2>"]
+    hmc = hmc if theory.slow == name else np.square(found.series["HMC"]).mean(1)
+    assert abs(hmc.mean() - exact) < 5.0 * hmc.std(ddof=1) / 8.0
+    assert hmc.std(ddof=1) / 8.0 < 0.2 * exact
+
+
+def test_charges_too_rare_to_be_met(tmp_path):
+    """<Q^2> = 0 in all samples agrees with one charge expected in a million."""
+    theory = theory_at(tmp_path, 4, 'kind = "u1_wilson"\nbeta = 12.0', start="loops")
+    assert 0.0 < theory.exact["<Q^2>"] < 1e-4
+    failed, result = made_ready(theory).failed()
+    assert "observables against exact" not in failed
+    assert {row.name: row.value for row in result.observables}["<Q^2>"] < 1e-2
+
+
+def test_deviation_of_an_observable():
+    assert Observable("x", 1.2, 0.1).deviation_sigma is None
+    row = Observable("x", 1.5, 0.3, exact=1.0, exact_stderr=0.4)
+    assert row.deviation_sigma == pytest.approx(1.0)
+    assert Observable("x", 1.0, 0.0, exact=1.0).deviation_sigma == 0.0
+    assert torch.isinf(torch.tensor(Observable("x", 1.0, 0.0, exact=2.0).deviation_sigma))

@@ -1,0 +1,108 @@
+"""Planted mistakes must move a whole run by more than its error; the honest run must not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from assertions import assert_consistent
+from helmflow.estimators import integration
+from helmflow.families import run
+from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.lattice import LatticeField
+from helmflow.samplers.hmc import InterpolatedHMC
+from helmflow.settings import SamplingSettings, Settings
+from helmflow.system import load_system
+
+CASES = {
+    "lattice/phi4_4": (2.40513896, 0.0, 0.1),
+    "ice/mw_cubic_8": (-25.86531, 0.00030, 0.006),
+}
+
+
+def assert_right(name, method):
+    """One round of fixed length, so that no mistake can make a run long."""
+    truth, error, resolve = CASES[name]
+    sampling = SamplingSettings(steps=40, max_rounds=1)
+    settings = Settings(method=method, seed=8, sampling=sampling, target_error=1e-6)
+    result = run(load_system(name), settings, None, lambda event: None)
+    stderr = math.hypot(result.stderr, error)
+    assert_consistent(result.value, stderr, truth, resolve=resolve)
+
+
+def without_normaliser(monkeypatch):
+    """Work from a base density that is not normalised."""
+    init = InterpolatedHMC.init
+
+    def mutant(self, z):
+        state = init(self, z)
+        return state._replace(work=state.work + self.base.log_normalizer)
+
+    monkeypatch.setattr(InterpolatedHMC, "init", mutant)
+
+
+def wrong_weights(monkeypatch):
+    lobatto = integration.Ladder.lobatto
+
+    def mutant(n_nodes):
+        ladder = lobatto(n_nodes)
+        return integration.Ladder(ladder.lam, np.roll(ladder.weight, 1))
+
+    monkeypatch.setattr(integration.Ladder, "lobatto", mutant)
+
+
+def controls_with_a_mean(monkeypatch):
+    """Stein functions whose mean is not zero: every chain is off by as much."""
+    for problem in (Crystal, LatticeField):
+        fields = problem.fields
+
+        def mutant(self, base, fields=fields):
+            found = fields(self, base)
+            for field in found:
+                stein = field.stein
+                field.stein = lambda point, stein=stein: stein(point) + 0.3
+            return found
+
+        monkeypatch.setattr(problem, "fields", mutant)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("method", ["auto", "bar"])
+def test_the_honest_run(name, method):
+    assert_right(name, method)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("mistake", [without_normaliser, wrong_weights])
+def test_mistakes_are_noticed(mistake, name, monkeypatch):
+    mistake(monkeypatch)
+    with pytest.raises(AssertionError, match="z ="):
+        assert_right(name, "auto")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_controls_that_are_off_are_noticed(name, monkeypatch):
+    controls_with_a_mean(monkeypatch)
+    with pytest.raises(AssertionError, match="z ="):
+        assert_right(name, "auto")
+
+
+MEASURES = {
+    "no centre of mass": lambda n, volume, right: right - math.log(volume / n),
+    "no N^(3/2)": lambda n, volume, right: right - 1.5 * math.log(n),
+    "V for V/N": lambda n, volume, right: right + math.log(n),
+    "wrong wavelength": lambda n, volume, right: right + 3 * n * math.log(1.001),
+}
+
+
+@pytest.mark.parametrize("mistake", MEASURES)
+def test_a_wrong_measure_is_noticed(mistake, monkeypatch):
+    right = Crystal.log_measure.fget
+
+    def mutant(self):
+        volume = abs(np.linalg.det(self.system.cell.numpy()))
+        return MEASURES[mistake](self.system.n_particles, volume, right(self))
+
+    monkeypatch.setattr(Crystal, "log_measure", property(mutant))
+    with pytest.raises(AssertionError, match="z ="):
+        assert_right("ice/mw_cubic_8", "auto")

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+
+from assertions import assert_consistent
+from helmflow.errors import InputError
+from helmflow.families.run import run
+from helmflow.families.solvation.estimates import SolvationPlan, solvation_free_energy
+from helmflow.families.solvation.growth_path import lattice_around
+from helmflow.families.solvation.run import growth_path, scaled_plan
+from helmflow.results import RunDirectory
+from helmflow.settings import Settings
+from helmflow.system import load_system
+from helmflow.training.transport_fit import PathNode, fit_transport, residual
+from small_solvent import path
+
+TINY = SolvationPlan(
+    path_chains=(4, 4, 4, 4, 4), path_records=30, end_chains=16, end_records=8, n_steps=1
+)
+SMALL = SolvationPlan(
+    path_chains=(16, 16, 16, 16, 16), path_records=40, end_chains=30, end_records=20, n_steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return solvation_free_energy(path(), seed=1, plan=SMALL)
+
+
+def test_map_and_integration_agree_and_beat_their_plain_forms(found):
+    mapped, plain = found.targeted.mapped, found.targeted.plain
+    assert found.targeted.variance_reduction > 4.0
+    assert found.integral.stderr < 0.8 * found.plain_integral.stderr
+    assert_consistent(
+        mapped.value,
+        np.hypot(mapped.stderr, found.integral.stderr),
+        found.integral.value,
+        resolve=0.5,
+    )
+    assert abs(mapped.value - plain.value) < 5.0 * plain.stderr
+    assert found.combined.stderr < min(mapped.stderr, found.integral.stderr)
+    low, high = sorted([mapped.value, found.integral.value])
+    assert low <= found.combined.value <= high
+
+
+def test_the_fit_judges_itself_on_samples_it_has_not_seen(found):
+    fitted, judged = found.fit.residual
+    assert fitted < judged < found.fit.without
+    assert set(found.cpu_seconds) == {"path samples", "fit", "integration", "end samples", "map"}
+
+
+@pytest.mark.slow
+def test_same_seed_same_numbers():
+    once, again, other = (
+        solvation_free_energy(path(), seed=seed, plan=TINY).combined.value for seed in (1, 1, 2)
+    )
+    assert once == again != other
+
+
+def test_step_doubling_does_not_change_the_map(found):
+    bijector = found.map
+    x = torch.stack([lattice_around(24, 5.0)] * 3)
+    x[1:] += 0.05 * torch.randn(2, 24, 3, generator=torch.Generator().manual_seed(0)).double()
+    y, log_det = bijector.forward(x)
+    bijector.n_steps *= 2
+    finer, finer_log_det = bijector.forward(x)
+    bijector.n_steps //= 2
+    torch.testing.assert_close(finer, y, rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(finer_log_det, log_det, rtol=0.0, atol=5e-3)
+
+
+def test_fit_recovers_a_field_that_explains_everything():
+    rng = np.random.default_rng(0)
+    nodes = []
+    for lam, weight in ((0.0, 0.25), (0.5, 0.5), (1.0, 0.25)):
+        stein = rng.normal(size=(4, 400))
+        c = np.array([1.0, -0.5 + lam, 0.3 * lam**2, 0.0])
+        nodes.append(PathNode(lam, weight, c @ stein + 7.0, stein))
+    fit = fit_transport(nodes, np.array([0, 0, 1, 1]), ridges=(1e-8,))
+    assert residual(nodes, fit.coefficients) < 1e-10
+    assert fit.without > 0.5
+    with pytest.raises(InputError, match="samples"):
+        fit_transport([PathNode(0.0, 1.0, np.zeros(3), np.zeros((1, 3)))], np.zeros(1))
+
+
+def test_a_larger_ridge_wins_when_there_is_only_noise():
+    rng = np.random.default_rng(1)
+    nodes = [
+        PathNode(lam, 0.5, rng.normal(size=200), rng.normal(size=(60, 200))) for lam in (0.0, 1.0)
+    ]
+    fit = fit_transport(nodes, np.zeros(60), ridges=(1e-6, 1e2))
+    assert fit.ridge == 1e2
+
+
+def test_shipped_system_through_the_ordinary_pipeline(monkeypatch):
+    system = load_system("solvation/wca_125")
+    assert growth_path(system).radii == (2.597403, 2.844438)
+    monkeypatch.setattr("helmflow.families.solvation.run.scaled_plan", lambda error: TINY)
+    result = run(system, Settings(seed=3), None, lambda event: None)
+    assert result.quantity == "free_energy_difference"
+    assert result.system == "solvation/wca_125"
+    assert abs(result.value - 33.54) < 5.0 * result.stderr
+    assert result.references[0].value == 33.447
+    assert [e.method for e in result.estimates][:3] == [
+        "bar and ti+cv",
+        "bar, fitted transport map",
+        "ti+cv",
+    ]
+    with pytest.raises(InputError, match="method"):
+        run(system, Settings(method="fep"), None, lambda event: None)
+
+
+def test_plan_grows_with_the_precision_asked_for():
+    assert scaled_plan(0.0125).path_records == SolvationPlan().path_records
+    assert scaled_plan(0.00625).end_records == 4 * SolvationPlan().end_records
+    assert scaled_plan(10.0).end_records == 8
+
+
+def test_only_the_radius_may_change(tmp_path):
+    text = load_system("solvation/wca_125").path.read_text()
+    for line, message in (
+        ("box = 7.0", "final.box"),
+        ("raduis = 3.0", "final.raduis: expected a key of"),
+        ('kind = "phi4"', "final.kind"),
+    ):
+        file = tmp_path / "own.toml"
+        file.write_text(text.replace("radius = 2.844438", f"radius = 2.844438\n{line}"))
+        with pytest.raises(InputError, match=message):
+            growth_path(load_system(file))
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("stage", ["ends", "map"])
+def test_a_killed_run_goes_on_with_the_same_numbers(stage, tmp_path):
+    whole = solvation_free_energy(path(), seed=3, plan=TINY)
+    directory = RunDirectory.create(tmp_path / "run", "", "digest")
+
+    def fuse(event):
+        if event.stage == stage:
+            raise Killed
+
+    with pytest.raises(Killed):
+        solvation_free_energy(path(), seed=3, plan=TINY, directory=directory, progress=fuse)
+    resumed, stages = RunDirectory.resume(tmp_path / "run", "digest"), []
+    again = solvation_free_energy(
+        path(),
+        seed=3,
+        plan=TINY,
+        directory=resumed,
+        progress=lambda event: stages.append(event.stage),
+    )
+    assert stages == (["ends", "map"] if stage == "ends" else ["map"])
+    for name in ("combined", "integral", "plain_integral", "n_evaluations"):
+        assert getattr(again, name) == getattr(whole, name)
+    assert set(again.cpu_seconds) == set(whole.cpu_seconds)
