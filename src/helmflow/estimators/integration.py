@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from helmflow.estimators.estimate import Estimate
+from helmflow.normal_equations import solve_normal_equations
 
 Array = np.ndarray
+
+RIDGE = 1e-6
+"""Of the size of every control variate: enough for those that are nearly the same function."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,4 @@ def _fit(work: Sequence[Array], controls: Sequence[Array], ladder: Ladder, degre
         scale = (weight / y.size) ** 2
         normal = normal + scale * np.kron(np.outer(powers, powers), s @ s.T)
         right = right + scale * np.kron(powers, s @ y)
-    size = np.sqrt(np.diag(normal))
-    size = np.where(size > 0.0, size, 1.0)  # a control that never varies keeps coefficient zero
-    normal = normal / np.outer(size, size)
-    ridge = 1e-6 * np.eye(len(size))
-    return np.linalg.solve(normal + ridge, right / size) / size
+    return solve_normal_equations(normal, right, RIDGE * np.diag(normal)).coefficients

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial.legendre import legvander
-from scipy.linalg import cho_factor, cho_solve
 
 from helmflow.errors import InputError
+from helmflow.normal_equations import solve_normal_equations
 
 Array = np.ndarray
 
@@ -87,8 +87,8 @@ def fit_transport(
         penalty[:, families == family] = size[:, families == family].mean(1, keepdims=True)
     candidates = []
     for ridge in ridges:
-        factor = cho_factor(normal + ridge * np.diag(penalty.ravel()))
-        coefficients = cho_solve(factor, right).reshape(degree + 1, -1)
+        solution = solve_normal_equations(normal, right, ridge * penalty.ravel())
+        coefficients = solution.coefficients.reshape(degree + 1, -1)
         candidates.append((residual(judged, coefficients), ridge, coefficients))
     best = min(candidates, key=lambda candidate: candidate[0])
     return TransportFit(

@@ -13,6 +13,7 @@ from torch import Tensor
 from helmflow.estimators.integration import Ladder
 from helmflow.fields.loops import LoopField, loop_sums
 from helmflow.fields.plaquettes import PlaquetteField
+from helmflow.normal_equations import solve_normal_equations
 from helmflow.shapes import Values
 from helmflow.training.transport_fit import PathNode, fit_transport
 
@@ -33,7 +34,8 @@ def effective_couplings(angles: Tensor, log_w: Values) -> Tensor:
     centred = loops - (loops @ p)[:, None]
     normal = (centred * p) @ centred.T
     right = (centred * p) @ (log_w - p @ log_w)
-    return torch.linalg.solve(normal + TINY * torch.diag(normal.diag()), right)
+    solution = solve_normal_equations(normal.numpy(), right.numpy(), TINY * normal.diag().numpy())
+    return torch.from_numpy(solution.coefficients)
 
 
 def fit_to_action(
