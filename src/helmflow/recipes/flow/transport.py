@@ -3,23 +3,23 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.polynomial.legendre import legval
 from torch import Tensor
 
 from helmflow.bijectors.transport import Transport
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
-from helmflow.estimators.integration import Ladder
+from helmflow.estimators.integration import thermodynamic_integration
+from helmflow.estimators.nodes import Nodes
 from helmflow.fields.base import TransportField
 from helmflow.fields.potential import HarmonicField
 from helmflow.fields.response import ResponseField
-from helmflow.recipes.path.analysis import Samples, integrate
+from helmflow.polynomials import legendre
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.plan import make_plan
 from helmflow.recipes.path.problem import Problem
@@ -27,7 +27,7 @@ from helmflow.results.result import own_version
 from helmflow.settings import SamplingSettings, Settings
 from helmflow.streams import stream
 from helmflow.training.checkpoint import load, save
-from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+from helmflow.training.transport_fit import TransportFit, fit_transport
 
 FIT_SWEEPS = 24
 """Recorded sweeps of the ladder that the coefficients are fitted to."""
@@ -62,7 +62,7 @@ class PathSamples:
     ``target``: configurations (m, n) of the target.
     """
 
-    samples: Samples
+    samples: Nodes
     estimate: Estimate
     fields: tuple[TransportField, ...]
     target: Tensor
@@ -99,8 +99,8 @@ def sample_path(
     samples = _samples(sampler, plan.lam)
     # Where the energy jumps, Stein functions have no known mean: the integral does without them,
     # and the flow does not mind, because its own determinant is exact.
-    trusted = samples if problem.continuous else Samples(samples.lam, samples.work, None)
-    estimate = integrate(trusted).estimate
+    trusted = samples if problem.continuous else replace(samples, stein=None)
+    estimate = thermodynamic_integration(trusted).estimate
     return PathSamples(samples, estimate, tuple(chosen), target)
 
 
@@ -113,29 +113,21 @@ def _sample(sampler: LadderSampler, n_sweeps: int) -> Tensor:
     return torch.cat(kept)
 
 
-def _samples(sampler: LadderSampler, lam: np.ndarray) -> Samples:
+def _samples(sampler: LadderSampler, lam: np.ndarray) -> Nodes:
     state = sampler.state()
-    return Samples.from_columns(
-        lam, sampler.node, state["work"].numpy(), state["controls"].numpy()
-    )
+    return Nodes.from_columns(lam, sampler.node, state["work"].numpy(), state["controls"].numpy())
 
 
 def _weights(coefficients: np.ndarray) -> np.ndarray:
     """Of every function, at the lambda that stands for the whole path."""
-    return legval(2.0 * RESPONSE_AT - 1.0, coefficients)
+    return legendre(RESPONSE_AT, len(coefficients)) @ coefficients
 
 
-def fit_coefficients(samples: Samples) -> TransportFit:
+def fit_coefficients(samples: Nodes) -> TransportFit:
     """Least squares of the work on the Stein functions along the path."""
-    weights = Ladder.lobatto(len(samples.lam)).weight
-    nodes = [
-        PathNode(float(lam), float(weight), work.ravel(), controls.reshape(len(controls), -1))
-        for lam, weight, work, controls in zip(
-            samples.lam, weights, samples.work, samples.controls or [], strict=True
-        )
-    ]
-    families = np.arange(len(nodes[0].stein))
-    return fit_transport(nodes, families, degree=min(DEGREE, len(nodes) - 2), ridges=RIDGES)
+    families = np.arange(0 if samples.stein is None else len(samples.stein[0]))
+    degree = min(DEGREE, len(samples.lam) - 2)
+    return fit_transport(samples, families, degree=degree, ridges=RIDGES)
 
 
 def with_enough_steps(

@@ -16,6 +16,7 @@ from helmflow.energies.schwinger import Schwinger
 from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.integration import thermodynamic_integration
 from helmflow.generalised_work import density_work
 from helmflow.recipes.gauge.outcome import arrays_of_gauge, result_of_gauge
 from helmflow.recipes.gauge.schwinger import SchwingerTheory
@@ -23,7 +24,6 @@ from helmflow.recipes.gauge.single_link import SingleLinkTheory
 from helmflow.recipes.gauge.su import SUTheory
 from helmflow.recipes.gauge.theory import FittedGauge, GaugeTheory, Report, ess_against_volume
 from helmflow.recipes.gauge.u1 import U1Theory
-from helmflow.recipes.path.analysis import integrate
 from helmflow.recipes.path.rounds import Progress
 from helmflow.recipes.weighing import Clock, Columns, Rounds, weighed
 from helmflow.results import Event, Result, RunDirectory
@@ -105,7 +105,7 @@ def prepared(
     if source is not None:  # read before anything is sampled: it may not fit
         reused = theory.load(load_gauge_flow(Path(source), theory.system))
     samples = theory.path(report)
-    integral = None if samples is None else integrate(samples).estimate
+    integral = None if samples is None else thermodynamic_integration(samples).estimate
     if reused is not None:
         fitted = reused
     else:

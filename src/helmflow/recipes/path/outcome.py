@@ -8,7 +8,9 @@ import numpy as np
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.estimate import Estimate
-from helmflow.recipes.path.analysis import Analysis, Samples, climb, integrate
+from helmflow.estimators.integration import thermodynamic_integration
+from helmflow.estimators.nodes import Nodes, joined
+from helmflow.recipes.path.analysis import Analysis, climb
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.problem import Problem
 from helmflow.recipes.weighted_results import observables_check
@@ -134,7 +136,7 @@ def _method(outcome: Outcome, estimate: Estimate) -> str:
 def _rows(outcome: Outcome, analysis: Analysis, others: Sequence[Estimate]) -> list[EstimateRow]:
     rows = [outcome.row(analysis.headline, _method(outcome, analysis.headline))]
     if analysis.integral is not None:
-        if analysis.samples.controls is not None:
+        if analysis.samples.stein is not None:
             rows.append(outcome.row(analysis.integral.plain))
         if analysis.states is not None:
             ends = analysis.states.difference(0, len(analysis.rungs))
@@ -201,22 +203,11 @@ def arrays_of(
 ) -> Mapping[str, Array]:
     """Raw work values and every curve of the report."""
     samples = analysis.samples
-    steps = [np.broadcast_to(np.arange(len(w))[:, None], w.shape) for w in samples.work]
-    chains = [np.broadcast_to(np.arange(w.shape[1]), w.shape) for w in samples.work]
-    arrays = {
-        "lam": samples.lam,
-        "node": np.repeat(np.arange(len(samples.lam)), [w.size for w in samples.work]),
-        "chain": np.concatenate([c.ravel() for c in chains]),
-        "step": np.concatenate([s.ravel() for s in steps]),
-        "work": np.concatenate([w.ravel() for w in samples.work]),
-    }
-    if samples.controls is not None:
-        flat = [c.reshape(len(c), -1) for c in samples.controls]
-        arrays["controls"] = np.concatenate(flat, axis=1)
+    arrays = samples.arrays()
     if analysis.integral is not None:
         integral = analysis.integral
         arrays |= {
-            "residual": np.concatenate([r.ravel() for r in integral.residual]),
+            "residual": joined(integral.residual),
             "ti_mean": integral.mean,
             "ti_stderr": integral.stderr,
             "ti_mean_plain": integral.mean_plain,
@@ -232,7 +223,7 @@ def arrays_of(
     return arrays | sampler.curves()
 
 
-def _convergence(outcome: Outcome, samples: Samples) -> Mapping[str, Array]:
+def _convergence(outcome: Outcome, samples: Nodes) -> Mapping[str, Array]:
     """The headline from growing parts of the run, taken from its start and from its end."""
     length = len(samples.work[0])
     parts = np.unique(
@@ -247,17 +238,9 @@ def _convergence(outcome: Outcome, samples: Samples) -> Mapping[str, Array]:
     }
     for name, slices in cuts.items():
         found = [
-            outcome.value_and_stderr(integrate(_part(samples, cut)).estimate) for cut in slices
+            outcome.value_and_stderr(thermodynamic_integration(samples.part(cut)).estimate)
+            for cut in slices
         ]
         arrays[f"convergence_{name}"] = np.array([value for value, _ in found])
         arrays[f"convergence_{name}_stderr"] = np.array([stderr for _, stderr in found])
     return arrays
-
-
-def _part(samples: Samples, cut: slice) -> Samples:
-    controls = samples.controls
-    return Samples(
-        samples.lam,
-        [w[cut] for w in samples.work],
-        None if controls is None else [c[:, cut] for c in controls],
-    )

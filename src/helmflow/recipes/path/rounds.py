@@ -9,7 +9,8 @@ import torch
 
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
-from helmflow.recipes.path.analysis import Samples, effective_samples, headline
+from helmflow.estimators.nodes import Nodes
+from helmflow.recipes.path.analysis import effective_samples, headline
 from helmflow.recipes.path.certificate import ENOUGH
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.plan import Plan
@@ -60,10 +61,10 @@ class Rounds:
         """Sweeps until the next checkpoint: a growing part, so that their cost stays small."""
         return max(CHUNK[self.sampler.problem.costly], self.sampler.n_sweeps // 8)
 
-    def samples(self) -> Samples:
+    def samples(self) -> Nodes:
         """Everything recorded so far, by node."""
         state = self.sampler.state()
-        return Samples.from_columns(
+        return Nodes.from_columns(
             self.plan.lam, self.sampler.node, state["work"].numpy(), state["controls"].numpy()
         )
 
