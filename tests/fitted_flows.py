@@ -2,10 +2,11 @@
 
 from functools import cache
 
+from helmflow.families.path.kinds import PROBLEMS
+
 from helmflow.bijectors.transport import Transport
 from helmflow.families.flow.transport import fit_coefficients, sample_path
 from helmflow.families.path.base import build_base
-from helmflow.families.path.kinds import PROBLEMS
 from helmflow.settings import FlowSettings, Settings
 from helmflow.system import load_system
 

@@ -13,8 +13,6 @@ from helmflow.densities.flow import Flow
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.generalised_work import density_work
-from helmflow.objectives import reverse_kl, with_known_gradient
 from helmflow.families.flow.coupling import (
     graph_of,
     lattice_base,
@@ -24,6 +22,8 @@ from helmflow.families.flow.coupling import (
 )
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal import Crystal
+from helmflow.generalised_work import density_work
+from helmflow.objectives import reverse_kl, with_known_gradient
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
 from helmflow.system import load_system

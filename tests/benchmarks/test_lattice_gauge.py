@@ -18,9 +18,9 @@ from helmflow.energies.gauge_exact import exact_gauge
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.manifolds.links import topological_charge
 from helmflow.families.gauge.run import run_gauge, theory_of
 from helmflow.families.gauge.schwinger import hmc_chains
+from helmflow.manifolds.links import topological_charge
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import FlowSettings, Settings, TrainingSettings
 from helmflow.streams import stream

@@ -18,11 +18,11 @@ from helmflow.energies.phi4 import Phi4
 from helmflow.estimators.diagnostics import acceptance_rate, pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.families.field_response import field_response
 from helmflow.families.flow.field_flow import build_field_flow, stepped, train_field_flow
 from helmflow.families.path.base import build_base
 from helmflow.families.path.lattice import LatticeField
+from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.settings import FlowSettings, NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
 from helmflow.system import load_system

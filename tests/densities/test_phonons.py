@@ -10,10 +10,10 @@ from assertions import assert_consistent
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants, self_consistent
 from helmflow.errors import InputError
-from helmflow.manifolds.symmetry import lattice_symmetry
 from helmflow.families.path.base import STIFFNESS, build_base
 from helmflow.families.path.crystal import Crystal
 from helmflow.families.path.lattice import LatticeField
+from helmflow.manifolds.symmetry import lattice_symmetry
 from helmflow.settings import BaseSettings, Settings
 from helmflow.system import load_system
 from small_systems import fcc_crystal, phi4_field

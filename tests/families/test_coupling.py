@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
+from helmflow.families.flow.coupling_files import load_bijector, save_bijector
 
 from helmflow.densities.base import Density
 from helmflow.errors import InputError
-from helmflow.objectives import with_known_gradient
 from helmflow.families.flow import coupling
 from helmflow.families.flow.coupling import (
     lattice_base,
@@ -16,10 +16,10 @@ from helmflow.families.flow.coupling import (
     train_flow,
     whole_crystal,
 )
-from helmflow.families.flow.coupling_files import load_bijector, save_bijector
 from helmflow.families.flow.training_losses import has_score
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal import Crystal
+from helmflow.objectives import with_known_gradient
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
 from helmflow.system import load_system

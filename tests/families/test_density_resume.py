@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from helmflow.families.flow.samples import sample_flow
 from typer.testing import CliRunner
 
 from helmflow.cli import app
 from helmflow.errors import InputError
 from helmflow.families import run
 from helmflow.families.density import training
-from helmflow.families.flow.samples import sample_flow
 from helmflow.results import RunDirectory
 from helmflow.settings import Settings
 from helmflow.system import load_system

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from helmflow.families.flow.field_files import FILE, load_field_flow, save_field_flow
+from helmflow.families.flow.samples import sample_flow
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -15,9 +17,7 @@ from helmflow.errors import InputError
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.families import run
-from helmflow.families.flow.field_files import FILE, load_field_flow, save_field_flow
 from helmflow.families.flow.field_flow import step_bias, stepped, train_field_flow
-from helmflow.families.flow.samples import sample_flow
 from helmflow.families.path.base import build_base
 from helmflow.families.path.lattice import LatticeField
 from helmflow.results import RunDirectory

@@ -8,6 +8,7 @@ import mdtraj
 import numpy as np
 import pytest
 import torch
+from helmflow.families.flow.samples import sample_flow
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -23,13 +24,11 @@ from helmflow.errors import ConvergenceError, InputError
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.fields.response import ResponseField
 from helmflow.families import run
 from helmflow.families.flow import prepare as recipe
 from helmflow.families.flow.certificate import divergence_error, partner_spread
 from helmflow.families.flow.prepare import PreparedFlow
 from helmflow.families.flow.sampler import draws
-from helmflow.families.flow.samples import sample_flow
 from helmflow.families.flow.transport import (
     fit_coefficients,
     load_flow,
@@ -38,6 +37,7 @@ from helmflow.families.flow.transport import (
 )
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal import Crystal
+from helmflow.fields.response import ResponseField
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings
 from helmflow.streams import stream

@@ -16,9 +16,9 @@ from helmflow.densities.uniform import Uniform
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.manifolds.torus import Torus
 from helmflow.families.density import from_samples, likelihood
 from helmflow.families.density.from_samples import fit_samples
+from helmflow.manifolds.torus import Torus
 from helmflow.system.shipped import shipped_folder
 
 SHARES = (0.75, 0.25)

@@ -6,6 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from helmflow.families.flow.samples import sample_flow
 from typer.testing import CliRunner
 
 from helmflow.bijectors.plaquette_transport import PlaquetteTransport
@@ -17,14 +18,13 @@ from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.gauge_exact import exact_gauge, single_link
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.manifolds.links import plaquette_angles
 from helmflow.families import run as run_any
-from helmflow.families.flow.samples import sample_flow
 from helmflow.families.gauge import matrices, run, schwinger, u1
 from helmflow.families.gauge import theory as theory_module
 from helmflow.families.gauge.outcome import modes_check
 from helmflow.families.gauge.run import identity_of, load_gauge_flow, run_gauge, theory_of
 from helmflow.families.gauge.theory import FittedGauge
+from helmflow.manifolds.links import plaquette_angles
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings, TrainingSettings
 from helmflow.streams import stream

@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from helmflow.families.weighing import Clock
 
 from helmflow.bijectors.plaquette_transport import PlaquetteTransport
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.tilted_links import TiltedLinks
 from helmflow.energies.gauge_exact import exact_gauge
-from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.families.gauge import matrices, run, u1
 from helmflow.families.gauge.outcome import result_of_gauge
 from helmflow.families.gauge.run import prepared, theory_of, weigh
 from helmflow.families.gauge.theory import FittedGauge
-from helmflow.families.weighing import Clock
+from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.results import Observable
 from helmflow.settings import FlowSettings, Settings
 from helmflow.streams import stream

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assertions import assert_consistent
-from helmflow.estimators import integration
+from helmflow.estimators.nodes import Ladder
 from helmflow.families import run
 from helmflow.families.path.crystal import Crystal
 from helmflow.families.path.lattice import LatticeField
@@ -42,13 +42,13 @@ def without_normaliser(monkeypatch):
 
 
 def wrong_weights(monkeypatch):
-    lobatto = integration.Ladder.lobatto
+    lobatto = Ladder.lobatto
 
     def mutant(n_nodes):
         ladder = lobatto(n_nodes)
-        return integration.Ladder(ladder.lam, np.roll(ladder.weight, 1))
+        return Ladder(ladder.lam, np.roll(ladder.weight, 1))
 
-    monkeypatch.setattr(integration.Ladder, "lobatto", mutant)
+    monkeypatch.setattr(Ladder, "lobatto", mutant)
 
 
 def controls_with_a_mean(monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from helmflow.energies.torus import TorusCosines, XYRing
-from helmflow.manifolds.torus import Torus
 from helmflow.families.density.neighbours import elimination, interactions
+from helmflow.manifolds.torus import Torus
 from helmflow.streams import stream
 from helmflow.system import load_system
 

@@ -1,10 +1,10 @@
 """Settings that a run does not read are refused in one line that names the key."""
 
 import pytest
+from helmflow.families.read_settings import refuse_unread
 
 from helmflow.errors import InputError
 from helmflow.families import run
-from helmflow.families.read_settings import refuse_unread
 from helmflow.settings import (
     BaseSettings,
     FlowSettings,

@@ -4,6 +4,7 @@ import torch
 
 from assertions import assert_consistent
 from helmflow.errors import InputError
+from helmflow.estimators.nodes import Nodes
 from helmflow.families.run import run
 from helmflow.families.solvation.estimates import SolvationPlan, solvation_free_energy
 from helmflow.families.solvation.growth_path import lattice_around
@@ -11,7 +12,7 @@ from helmflow.families.solvation.run import growth_path, scaled_plan
 from helmflow.results import RunDirectory
 from helmflow.settings import Settings
 from helmflow.system import load_system
-from helmflow.training.transport_fit import PathNode, fit_transport, residual
+from helmflow.training.transport_fit import fit_transport, residual
 from small_solvent import path
 
 TINY = SolvationPlan(
@@ -69,25 +70,29 @@ def test_step_doubling_does_not_change_the_map(found):
     torch.testing.assert_close(finer_log_det, log_det, rtol=0.0, atol=5e-3)
 
 
+def nodes_of(lam, weight, work, stein):
+    lam, weight = np.array(lam), np.array(weight)
+    return Nodes(lam, weight, [w[None] for w in work], [s[:, None] for s in stein])
+
+
 def test_fit_recovers_a_field_that_explains_everything():
     rng = np.random.default_rng(0)
-    nodes = []
-    for lam, weight in ((0.0, 0.25), (0.5, 0.5), (1.0, 0.25)):
-        stein = rng.normal(size=(4, 400))
-        c = np.array([1.0, -0.5 + lam, 0.3 * lam**2, 0.0])
-        nodes.append(PathNode(lam, weight, c @ stein + 7.0, stein))
+    lam, work, stein = (0.0, 0.5, 1.0), [], []
+    for t in lam:
+        stein.append(rng.normal(size=(4, 400)))
+        work.append(np.array([1.0, -0.5 + t, 0.3 * t**2, 0.0]) @ stein[-1] + 7.0)
+    nodes = nodes_of(lam, (0.25, 0.5, 0.25), work, stein)
     fit = fit_transport(nodes, np.array([0, 0, 1, 1]), ridges=(1e-8,))
     assert residual(nodes, fit.coefficients) < 1e-10
     assert fit.without > 0.5
     with pytest.raises(InputError, match="samples"):
-        fit_transport([PathNode(0.0, 1.0, np.zeros(3), np.zeros((1, 3)))], np.zeros(1))
+        fit_transport(nodes_of((0.0,), (1.0,), [np.zeros(3)], [np.zeros((1, 3))]), np.zeros(1))
 
 
 def test_a_larger_ridge_wins_when_there_is_only_noise():
     rng = np.random.default_rng(1)
-    nodes = [
-        PathNode(lam, 0.5, rng.normal(size=200), rng.normal(size=(60, 200))) for lam in (0.0, 1.0)
-    ]
+    noise = [(rng.normal(size=200), rng.normal(size=(60, 200))) for _ in range(2)]
+    nodes = nodes_of((0.0, 1.0), (0.5, 0.5), *zip(*noise, strict=True))
     fit = fit_transport(nodes, np.zeros(60), ridges=(1e-6, 1e2))
     assert fit.ridge == 1e2
 

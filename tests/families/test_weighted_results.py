@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from helmflow.families.weighted_results import expected_acceptance, observables_check
+
 from helmflow.results import Observable
 
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from helmflow.bijectors.base import Inverse
-from helmflow.bijectors.sphere_growth import SphereGrowth, legendre
+from helmflow.bijectors.sphere_growth import SphereGrowth
 from helmflow.errors import InputError
-from helmflow.fields.sphere import SphereField
 from helmflow.families.solvation.growth_path import record
+from helmflow.fields.sphere import SphereField
 from small_solvent import BOX, path, positions
 
 
@@ -104,14 +104,6 @@ def test_inverse_and_order_of_the_integrator():
         torch.testing.assert_close(minus, -log_det, rtol=0.0, atol=1e-2)
     assert errors[1] < errors[0] / 8.0
     assert errors[1] < 1e-5
-
-
-def test_coefficients_follow_legendre_polynomials():
-    t = 0.3
-    z = 2.0 * t - 1.0
-    expected = torch.tensor([1.0, z, 1.5 * z * z - 0.5, 2.5 * z**3 - 1.5 * z])
-    torch.testing.assert_close(legendre(t, 4), expected.double())
-    assert legendre(t, 1).tolist() == [1.0]
 
 
 def test_mistakes():

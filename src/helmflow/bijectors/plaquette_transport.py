@@ -4,7 +4,6 @@ import math
 from typing import final
 
 import torch
-from numpy.polynomial.legendre import leg2poly
 from torch import Tensor, nn
 
 from helmflow.bijectors.fixed_step import FixedStepFlow
@@ -12,6 +11,7 @@ from helmflow.errors import InputError
 from helmflow.fields.loops import LoopField
 from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.manifolds.links import curl, plaquette_angles
+from helmflow.polynomials import legendre
 from helmflow.shapes import Configs, Values
 
 
@@ -40,13 +40,6 @@ class PlaquetteTransport(FixedStepFlow):
             known = f"{PlaquetteField.size} columns, or {LoopField.size} more"
             raise InputError("coefficients", known, tuple(coefficients.shape))
         self.coefficients = nn.Parameter(coefficients.detach().clone())
-        degree = len(coefficients)
-        powers = torch.zeros(degree, degree, dtype=torch.float64)
-        for p in range(degree):
-            powers[p, : p + 1] = torch.from_numpy(leg2poly([0.0] * p + [1.0]))
-        self.register_buffer("powers", powers, persistent=False)
-
-    powers: Tensor
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """From t = 0 to t = 1."""
@@ -62,8 +55,7 @@ class PlaquetteTransport(FixedStepFlow):
 
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
         """dP/dt of plaquettes (batch, L0, L1), and its divergence (batch,)."""
-        monomials = (2.0 * t - 1.0) ** torch.arange(len(self.powers), dtype=torch.float64)
-        weights = (self.powers @ monomials) @ self.coefficients
+        weights = torch.from_numpy(legendre(t, len(self.coefficients))) @ self.coefficients
         parts = weights.split([field.size for field in self.fields])
         found = [f.contract(x, part) for f, part in zip(self.fields, parts, strict=True)]
         return sum(v for v, _ in found), sum(d for _, d in found)

@@ -8,6 +8,7 @@ from torch import Tensor
 from helmflow.bijectors.fixed_step import FixedStepFlow
 from helmflow.errors import InputError
 from helmflow.fields.sphere import SphereField
+from helmflow.polynomials import legendre
 from helmflow.shapes import Particles, Values
 
 
@@ -44,14 +45,5 @@ class SphereGrowth(FixedStepFlow):
     def velocity(self, x: Particles, t: float) -> tuple[Particles, Values]:
         """The velocity at time t and its divergence."""
         radius = self.radii[0] + t * (self.radii[1] - self.radii[0])
-        weights = legendre(t, len(self.coefficients)).to(self.coefficients) @ self.coefficients
+        weights = torch.from_numpy(legendre(t, len(self.coefficients))) @ self.coefficients
         return self.field.velocity(x, radius, weights)
-
-
-def legendre(t: float, size: int) -> Tensor:
-    """P_0 ... P_(size - 1) at 2 t - 1, for t in [0, 1]."""
-    z = torch.tensor(2.0 * t - 1.0, dtype=torch.float64)
-    rows = [torch.ones_like(z), z]
-    for p in range(1, size):
-        rows.append(((2 * p + 1) * z * rows[p] - p * rows[p - 1]) / (p + 1))
-    return torch.stack(rows[:size])

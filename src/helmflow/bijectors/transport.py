@@ -5,13 +5,13 @@ from typing import Protocol, final
 
 import numpy as np
 import torch
-from numpy.polynomial.legendre import legvander
 from torch import Tensor
 
 from helmflow.bijectors.base import require_event
 from helmflow.bijectors.fixed_step import FixedStepFlow
 from helmflow.errors import InputError
 from helmflow.fields.base import TransportField
+from helmflow.polynomials import legendre
 from helmflow.shapes import Configs, Values
 
 
@@ -78,8 +78,7 @@ class Transport(FixedStepFlow):
 
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
         """dz/dlambda (batch, n) at whitened coordinates x and lambda = t; divergence (batch,)."""
-        basis = legvander(np.array([2.0 * t - 1.0]), len(self.coefficients) - 1)[0]
-        weights = torch.from_numpy(basis @ self.coefficients)
+        weights = torch.from_numpy(legendre(t, len(self.coefficients)) @ self.coefficients)
         u = self.base.colour(x)
         gradient, trace = torch.zeros_like(u), u.new_zeros(len(u))
         first = 1

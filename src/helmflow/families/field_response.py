@@ -13,12 +13,13 @@ from helmflow.bijectors.sine_flow import SineFlow
 from helmflow.errors import InputError
 from helmflow.estimators.differences import reweighted_difference
 from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.nodes import Nodes
 from helmflow.estimators.reweighting import reweight
 from helmflow.generalised_work import work
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.objectives.known_gradient import ValueAndGradient
 from helmflow.shapes import Configs, Values
-from helmflow.training.transport_fit import PathNode, fit_transport
+from helmflow.training.transport_fit import fit_transport
 
 FITTED = 0.25
 """Part of the samples that the map is fitted to; estimates come from the others."""
@@ -118,9 +119,10 @@ def _fitted(
         n_steps=STEPS,
     ).requires_grad_(False)
     stein = flow.stein(x, family(at)(x)[1]).numpy()
-    node = PathNode(0.0, 1.0, _slope(x, family, at, delta).numpy(), stein)
+    slope = _slope(x, family, at, delta).numpy()
+    nodes = Nodes(np.zeros(1), np.ones(1), [slope[None]], [stein[:, None]])
     families = np.repeat(np.arange(1 + FEATURES), len(flow.orbits))
-    found = fit_transport([node], families, degree=0, ridges=RIDGES)
+    found = fit_transport(nodes, families, degree=0, ridges=RIDGES)
     return flow, found.coefficients[0]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
+from helmflow.normal_equations import least_squares
 
 
 @final
@@ -62,4 +63,5 @@ class KernelOrbits:
         Least squares; exact if the reach is at least half the extent and W has the symmetry.
         """
         counts = self.counts(tuple(kernel.shape))
-        return torch.linalg.lstsq(counts, kernel.reshape(-1, 1), driver="gelsd").solution[:, 0]
+        solution = least_squares(counts.numpy(), kernel.detach().reshape(-1).numpy())
+        return torch.from_numpy(solution.coefficients)

@@ -18,6 +18,7 @@ from helmflow.bijectors.given_torsions import (
 from helmflow.bijectors.part import Part
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.generalised_work import ReducedPotential
+from helmflow.normal_equations import least_squares
 from helmflow.shapes import Configs
 from helmflow.training.map_fit import optimal_transport
 
@@ -80,14 +81,14 @@ def force_gaussian(
     centred, wave, force = (t - t.mean(0) for t in (s, features, g))
     scale = s.std(0)
     columns = torch.cat([centred / scale, wave], dim=1)
-    slopes = torch.linalg.lstsq(columns, force).solution[: len(scale)] / scale[:, None]
+    slopes = _fitted(columns, force)[: len(scale)] / scale[:, None]
     precision = 0.5 * (slopes + slopes.T)
     values, vectors = torch.linalg.eigh(precision * scale * scale[:, None])
     if values[0] <= 0.0:
         return None
     covariance = (vectors / values) @ vectors.T * scale * scale[:, None]
     rest = force - centred @ precision
-    turning = -torch.linalg.lstsq(wave, rest).solution @ covariance
+    turning = -_fitted(wave, rest) @ covariance
     mean = s.mean(0) - g.mean(0) @ covariance - features.mean(0) @ turning
     around = (s - mean - features @ turning) / scale
     potential = _mean_force(q[keep][:, soft], gradient[keep][:, soft], around)
@@ -105,10 +106,14 @@ def _mean_force(phi: Tensor, gradient: Tensor, around: Tensor) -> Tensor:
     for j in range(phi.shape[1]):
         angle = phi[:, j, None] * k
         waves = torch.cat([-k * angle.sin(), k * angle.cos()], dim=1)
-        fitted = torch.linalg.lstsq(torch.cat([waves, around], 1), gradient[:, j, None]).solution
-        found.append(fitted[: 2 * ORDERS, 0].reshape(2, ORDERS))
+        slopes = _fitted(torch.cat([waves, around], 1), gradient[:, j])
+        found.append(slopes[: 2 * ORDERS].reshape(2, ORDERS))
     # features are ordered cos of all angles and orders, then sin
     return torch.stack(found, 1).flatten() if found else phi.new_zeros(0)
+
+
+def _fitted(columns: Tensor, target: Tensor) -> Tensor:
+    return torch.from_numpy(least_squares(columns.numpy(), target.numpy()).coefficients)
 
 
 def force_map(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
+from helmflow.normal_equations import solve_normal_equations
 
 LEAST_DAMPING, MOST_DAMPING = 1e-14, 1e8
 RIDGE = 1e-10
@@ -138,10 +139,12 @@ def _damped_solution(fisher: Tensor, gradient: Tensor, damping: float) -> Tensor
     diagonal = fisher.diagonal()
     mean = diagonal.mean().clamp_min(torch.finfo(fisher.dtype).tiny)
     added = damping * diagonal + (1e-3 * damping + RIDGE) * mean
-    factor, failed = torch.linalg.cholesky_ex(fisher + torch.diag(added))
-    if int(failed):
-        factor = torch.linalg.cholesky(fisher + torch.diag(added + 1e-6 * mean))
-    return torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+    return _solution(fisher, gradient, added)
+
+
+def _solution(matrix: Tensor, right: Tensor, penalty: Tensor) -> Tensor:
+    solution = solve_normal_equations(*(t.detach().numpy() for t in (matrix, right, penalty)))
+    return torch.from_numpy(solution.coefficients).to(right)
 
 
 def damped_step(
@@ -163,11 +166,9 @@ def damped_step(
     scale = damping * (diagonal + diagonal.mean().clamp_min(1e-300))
     if jacobian.shape[0] < jacobian.shape[1]:
         weighted = jacobian / scale
-        gram = weighted @ jacobian.T + torch.eye(len(target), dtype=target.dtype)
-        step = weighted.T @ torch.linalg.solve(gram, target)
+        step = weighted.T @ _solution(weighted @ jacobian.T, target, torch.ones_like(target))
     else:
-        fisher = jacobian.T @ jacobian + torch.diag(scale)
-        step = torch.linalg.solve(fisher, jacobian.T @ target)
+        step = _solution(jacobian.T @ jacobian, jacobian.T @ target, scale)
     for _ in range(_MOST_HALVINGS):
         trial = parameters - step
         found = residuals.values(trial)

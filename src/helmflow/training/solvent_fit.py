@@ -1,7 +1,6 @@
 """Maps of a solvent around a solute that changes, fitted by least squares to both end states."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -12,12 +11,14 @@ from helmflow.bijectors.base import Bijector, Identity
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
 from helmflow.bijectors.sphere_growth import SphereGrowth
 from helmflow.errors import InputError
+from helmflow.estimators.nodes import Nodes
 from helmflow.fields.sphere import SphereField
 from helmflow.shapes import Particles, Values
 from helmflow.training.map_fit import MapFit, TwoStates
 from helmflow.training.map_training import held_dissipation
-from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+from helmflow.training.transport_fit import TransportFit, fit_transport
 
+Array = np.ndarray
 Slopes = Callable[[Particles, float], tuple[Values, Particles]]
 """d u_lambda/d lambda (batch,) in kT and the gradient of u_lambda, at lambda = 0 or 1."""
 
@@ -79,9 +80,9 @@ class SolventFit(MapFit):
         seen = MovedMolecules(Identity(), self.around, unit=unit)
         radii = self.radii or tuple(_radius(plain, x) + CONTACT * unit for x in sides)
         surface = [radius / unit for radius in radii]
-        nodes = [
-            self._node(float(k), sides[k], seen, field, surface[k]) for k in range(len(sides))
-        ]
+        pairs = [self._stein(float(k), sides[k], seen, field, surface[k]) for k in (0, 1)]
+        works, steins = zip(*pairs, strict=True)
+        nodes = Nodes(np.array([0.0, 1.0]), np.array([0.5, 0.5]), works, steins)
         found = fit_transport(nodes, field.families, degree=0, ridges=RIDGES, held=held)
         self.fitted.append(found)
         growth = SphereGrowth(
@@ -94,9 +95,10 @@ class SolventFit(MapFit):
         better = held_dissipation(made, states) < held_dissipation(Identity(), states)
         return made if better else Identity()
 
-    def _node(
+    def _stein(
         self, lam: float, x: Particles, seen: MovedMolecules, field: SphereField, radius: float
-    ) -> PathNode:
+    ) -> tuple[Array, Array]:
+        """du/dlambda (1, n) without outliers, and the Stein functions (size, 1, n)."""
         slopes, steins = [], []
         for part in torch.split(x, BATCH):
             slope, gradient = self.slopes(part, lam)
@@ -104,8 +106,8 @@ class SolventFit(MapFit):
             radii = torch.full((len(part),), radius, dtype=torch.float64)
             slopes.append(slope.numpy())
             steins.append(field.stein(seen.seen(part), pulled, radii).numpy())
-        node = PathNode(lam, 0.5, np.concatenate(slopes), np.concatenate(steins, axis=1))
-        return replace(node, slope=_without_outliers(node.slope))
+        work = _without_outliers(np.concatenate(slopes))
+        return work[None], np.concatenate(steins, axis=1)[:, None]
 
 
 def _spacing(plain: MovedMolecules, x: Particles) -> float:
@@ -124,7 +126,7 @@ def _distances(plain: MovedMolecules, d: Tensor) -> Tensor:
     return torch.where(lengths > 0.0, lengths, torch.inf)
 
 
-def _without_outliers(slope: np.ndarray) -> np.ndarray:
+def _without_outliers(slope: Array) -> Array:
     middle = np.median(slope)
     low, high = np.quantile(slope, [0.159, 0.841])
     reach = OUTLIER * 0.5 * (high - low)

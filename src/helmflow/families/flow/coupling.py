@@ -121,9 +121,7 @@ class CouplingRecipe(FlowRecipe):
         start = self._start(path)
         density, _ = self._beginning(start)
         bijector = self._untrained(density, self.run.settings.network)
-        train_flow(
-            self.problem, density, bijector, self.run, store=stage, samples=path.target
-        )
+        train_flow(self.problem, density, bijector, self.run, store=stage, samples=path.target)
         return self._made(start, bijector)
 
     def pack(self, flow: MadeFlow) -> Kept:

@@ -1,28 +1,28 @@
 """Samples along the path that flows are fitted to and checked against."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from numpy.polynomial.legendre import legval
 from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
-from helmflow.estimators.integration import Ladder
-from helmflow.families.path.analysis import Samples, integrate
+from helmflow.estimators.integration import thermodynamic_integration
+from helmflow.estimators.nodes import Nodes
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import make_plan
 from helmflow.families.path.problem import Problem
 from helmflow.fields.base import TransportField
 from helmflow.fields.potential import HarmonicField
 from helmflow.fields.response import ResponseField
+from helmflow.polynomials import legendre
 from helmflow.settings import SamplingSettings
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run
-from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+from helmflow.training.transport_fit import TransportFit, fit_transport
 
 FIT_SWEEPS = 24
 """Recorded sweeps of the ladder that the coefficients are fitted to."""
@@ -48,7 +48,7 @@ class PathSamples:
     ``target``: configurations (m, n) of the target.
     """
 
-    samples: Samples
+    samples: Nodes
     estimate: Estimate
     fields: tuple[TransportField, ...]
     target: Tensor
@@ -61,12 +61,12 @@ def path_of(
 
     def pack(path: PathSamples) -> Kept:
         samples = path.samples
-        controls = samples.controls or [np.empty((0, *w.shape)) for w in samples.work]
+        stein = samples.stein or [np.empty((0, *w.shape)) for w in samples.work]
         tensors = {
             "lam": torch.from_numpy(samples.lam),
             "chains": torch.tensor([w.shape[1] for w in samples.work]),
             "work": torch.from_numpy(np.concatenate(samples.work, axis=1)),
-            "controls": torch.from_numpy(np.concatenate(controls, axis=2).swapaxes(0, 1).copy()),
+            "stein": torch.from_numpy(np.concatenate(stein, axis=2).swapaxes(0, 1).copy()),
             "target": path.target,
         }
         tensors |= pack_fields(problem, path.fields)
@@ -75,9 +75,7 @@ def path_of(
     def unpack(kept: Kept) -> PathSamples:
         t = kept.tensors
         node = np.repeat(np.arange(len(t["lam"])), t["chains"].numpy())
-        samples = Samples.from_columns(
-            t["lam"].numpy(), node, t["work"].numpy(), t["controls"].numpy()
-        )
+        samples = Nodes.from_columns(t["lam"].numpy(), node, t["work"].numpy(), t["stein"].numpy())
         estimate = Estimate(**kept.facts["estimate"])
         return PathSamples(samples, estimate, unpack_fields(problem, base, kept), t["target"])
 
@@ -104,7 +102,7 @@ def sample_path(
         # The field that comes of it is only as good as this fit; energies may be costly, though.
         sampler.sample(-(-n_sweeps // 2) if problem.costly else n_sweeps)
         first = fit_coefficients(sampler.samples()).coefficients
-        weights = legval(2.0 * RESPONSE_AT - 1.0, first)
+        weights = legendre(RESPONSE_AT, len(first)) @ first
         second = problem.second_order_field(base, driving, weights[1:])
         driving = driving if second is None else [*driving, second]
         sampler.start_over([harmonic, *driving])
@@ -112,9 +110,11 @@ def sample_path(
     samples = sampler.samples()
     # Where the energy jumps, Stein functions have no known mean: the integral does without them,
     # and the flow does not mind, because its own determinant is exact.
-    trusted = samples if problem.continuous else Samples(samples.lam, samples.work, None)
+    trusted = samples if problem.continuous else replace(samples, stein=None)
     run.tell("path")
-    return PathSamples(samples, integrate(trusted).estimate, tuple(driving), target)
+    return PathSamples(
+        samples, thermodynamic_integration(trusted).estimate, tuple(driving), target
+    )
 
 
 def _sample(sampler: LadderSampler, n_sweeps: int) -> Tensor:
@@ -126,17 +126,11 @@ def _sample(sampler: LadderSampler, n_sweeps: int) -> Tensor:
     return torch.cat(configurations)
 
 
-def fit_coefficients(samples: Samples) -> TransportFit:
+def fit_coefficients(samples: Nodes) -> TransportFit:
     """Least squares of the work on the Stein functions along the path."""
-    weights = Ladder.lobatto(len(samples.lam)).weight
-    nodes = [
-        PathNode(float(lam), float(weight), work.ravel(), controls.reshape(len(controls), -1))
-        for lam, weight, work, controls in zip(
-            samples.lam, weights, samples.work, samples.controls or [], strict=True
-        )
-    ]
-    families = np.arange(len(nodes[0].stein))
-    return fit_transport(nodes, families, degree=min(DEGREE, len(nodes) - 2), ridges=RIDGES)
+    families = np.arange(0 if samples.stein is None else len(samples.stein[0]))
+    degree = min(DEGREE, len(samples.lam) - 2)
+    return fit_transport(samples, families, degree=degree, ridges=RIDGES)
 
 
 def pack_fields(problem: Problem, fields: Sequence[TransportField]) -> dict[str, Tensor]:

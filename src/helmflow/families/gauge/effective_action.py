@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helmflow.estimators.integration import Ladder
+from helmflow.estimators.nodes import Ladder, Nodes
 from helmflow.fields.loops import LoopField, loop_sums
 from helmflow.fields.plaquettes import PlaquetteField
+from helmflow.normal_equations import solve_normal_equations
 from helmflow.shapes import Values
-from helmflow.training.transport_fit import PathNode, fit_transport
+from helmflow.training.transport_fit import fit_transport
 
 Array = np.ndarray
 NODES, DEGREE = 5, 1
@@ -33,7 +34,8 @@ def effective_couplings(angles: Tensor, log_w: Values) -> Tensor:
     centred = loops - (loops @ p)[:, None]
     normal = (centred * p) @ centred.T
     right = (centred * p) @ (log_w - p @ log_w)
-    return torch.linalg.solve(normal + TINY * torch.diag(normal.diag()), right)
+    solution = solve_normal_equations(normal.numpy(), right.numpy(), TINY * normal.diag().numpy())
+    return torch.from_numpy(solution.coefficients)
 
 
 def fit_to_action(
@@ -48,16 +50,16 @@ def fit_to_action(
     (slope,) = torch.autograd.grad(-added.sum(), leaf)
     work = -added.detach()
     fields = (PlaquetteField(), LoopField())
-    nodes = []
-    ladder = Ladder.lobatto(NODES)
-    for lam, weight in zip(ladder.lam, ladder.weight, strict=True):
-        chosen = _resampled(-float(lam) * work, generator)
+    ladder, works, stein = Ladder.lobatto(NODES), [], []
+    for lam in ladder.lam.tolist():
+        chosen = _resampled(-lam * work, generator)
         p = angles[chosen]
-        force = beta * torch.sin(p) + float(lam) * slope[chosen]
-        stein = torch.cat([field.stein(p, force) for field in fields])
-        nodes.append(PathNode(float(lam), float(weight), work[chosen].numpy(), stein.numpy()))
+        force = beta * torch.sin(p) + lam * slope[chosen]
+        works.append(work[chosen].numpy()[None])
+        stein.append(torch.cat([field.stein(p, force) for field in fields]).numpy()[:, None])
     # on the smallest lattices some rectangles have no flux: one penalty for all, never zero
-    families = np.minimum(np.arange(len(nodes[0].stein)), PlaquetteField.size)
+    families = np.minimum(np.arange(len(stein[0])), PlaquetteField.size)
+    nodes = Nodes(ladder.lam, ladder.weight, works, stein)
     fit = fit_transport(nodes, families, degree=DEGREE, ridges=RIDGES)
     return torch.from_numpy(fit.coefficients)
 

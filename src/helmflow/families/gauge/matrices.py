@@ -14,8 +14,8 @@ from helmflow.densities.flow import Flow
 from helmflow.densities.haar import HaarMatrices
 from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.errors import InputError
+from helmflow.estimators.nodes import Nodes
 from helmflow.families.gauge.theory import Baselines, FittedGauge, GaugeTheory, Report
-from helmflow.families.path.analysis import Samples
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.samplers.group_hmc import group_hmc
 from helmflow.settings import Settings
@@ -63,12 +63,12 @@ class MatrixTheory(GaugeTheory):
     def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
         """The tensors from which `bijector` builds it again."""
 
-    def path(self, report: Report) -> Samples | None:
+    def path(self, report: Report) -> Nodes | None:
         """None: the flow is trained on its own samples, and ln Z is known exactly."""
         return None
 
     def fit(
-        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
     ) -> FittedGauge:
         """Trained on the reverse divergence."""
         chosen = self.settings.training

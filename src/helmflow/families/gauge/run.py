@@ -16,13 +16,13 @@ from helmflow.energies.schwinger import Schwinger
 from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.integration import thermodynamic_integration
 from helmflow.families.gauge.outcome import arrays_of_gauge, result_of_gauge
 from helmflow.families.gauge.schwinger import SchwingerTheory
 from helmflow.families.gauge.single_link import SingleLinkTheory
 from helmflow.families.gauge.su import SUTheory
 from helmflow.families.gauge.theory import FittedGauge, GaugeTheory, Report, ess_against_volume
 from helmflow.families.gauge.u1 import U1Theory
-from helmflow.families.path.analysis import integrate
 from helmflow.families.path.rounds import Progress
 from helmflow.families.weighing import Clock, Columns, Rounds, weighed
 from helmflow.generalised_work import density_work
@@ -105,7 +105,7 @@ def prepared(
     if source is not None:  # read before anything is sampled: it may not fit
         reused = theory.load(load_gauge_flow(Path(source), theory.system))
     samples = theory.path(report)
-    integral = None if samples is None else integrate(samples).estimate
+    integral = None if samples is None else thermodynamic_integration(samples).estimate
     if reused is not None:
         fitted = reused
     else:

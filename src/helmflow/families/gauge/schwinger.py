@@ -18,6 +18,7 @@ from helmflow.densities.tilted_links import (
 )
 from helmflow.energies.schwinger import Schwinger
 from helmflow.errors import InputError
+from helmflow.estimators.nodes import Nodes
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.families.gauge.effective_action import effective_couplings, fit_to_action
 from helmflow.families.gauge.theory import (
@@ -30,7 +31,6 @@ from helmflow.families.gauge.theory import (
     turned_angles,
 )
 from helmflow.families.gauge.u1 import require_flow_coupling
-from helmflow.families.path.analysis import Samples
 from helmflow.generalised_work import density_work
 from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.samplers.leapfrog import LeapfrogChains
@@ -65,12 +65,12 @@ class SchwingerTheory(GaugeTheory):
         self.exact: dict[str, float] = {}
         self.slow = "Q"
 
-    def path(self, report: Report) -> Samples | None:
+    def path(self, report: Report) -> Nodes | None:
         """None: chains do not pass the zeros of the determinant."""
         return None
 
     def fit(
-        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
     ) -> FittedGauge:
         """The best coupling, sectors and windings of the base, then the flow to a loop action."""
         report(0.0, "coupling of the base")

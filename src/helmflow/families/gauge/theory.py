@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
 from helmflow.errors import EnergyError, InputError
+from helmflow.estimators.nodes import Nodes
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.path.analysis import Samples
 from helmflow.families.read_settings import refuse_unread
 from helmflow.generalised_work import density_work
 from helmflow.settings import Settings
@@ -99,12 +99,12 @@ class GaugeTheory(ABC):
         return value
 
     @abstractmethod
-    def path(self, report: Report) -> Samples | None:
+    def path(self, report: Report) -> Nodes | None:
         """Samples between Haar measure and the theory, for the fit and for integration."""
 
     @abstractmethod
     def fit(
-        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
     ) -> FittedGauge:
         """The flow; a training keeps its state in the file ``checkpoint`` and goes on from it."""
 

@@ -15,7 +15,7 @@ from helmflow.densities.loop_splitting import LARGEST_COUPLING, LoopSplitting
 from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.gauge_exact import exact_gauge
 from helmflow.errors import InputError
-from helmflow.estimators.integration import Ladder
+from helmflow.estimators.nodes import Ladder, Nodes
 from helmflow.families.flow.transport import fit_coefficients
 from helmflow.families.gauge.theory import (
     Baselines,
@@ -27,7 +27,6 @@ from helmflow.families.gauge.theory import (
     integrator_bias,
     turned_angles,
 )
-from helmflow.families.path.analysis import Samples
 from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.generalised_work import density_work
 from helmflow.manifolds.links import plaquette_angles, topological_charge
@@ -88,7 +87,7 @@ class U1Theory(GaugeTheory):
         self.start = chosen.coupling or (self.beta if chosen.start == "loops" else 0.0)
         self.base = _base(self.shape, self.start)
 
-    def path(self, report: Report) -> Samples | None:
+    def path(self, report: Report) -> Nodes | None:
         """Chains at couplings from that of the base to that of the theory, node after node.
 
         They move by heat bath and by winding, because heat bath alone would keep the charges of
@@ -115,7 +114,7 @@ class U1Theory(GaugeTheory):
                 columns.append(PlaquetteField().stein(angles, beta * torch.sin(angles)).numpy())
             work.append(np.stack(rows))
             controls.append(np.stack(columns, 1))
-        return Samples(ladder.lam, work, controls)
+        return Nodes(ladder.lam, ladder.weight, work, controls)
 
     def _moved(self, x: Configs, beta: float, n_sweeps: int, generator: Generator) -> Configs:
         u = U1Wilson(self.shape, beta=beta)
@@ -125,7 +124,7 @@ class U1Theory(GaugeTheory):
         return x
 
     def fit(
-        self, samples: Samples | None, report: Report, checkpoint: Path | None = None
+        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
     ) -> FittedGauge:
         """Least squares of the action on the Stein functions of the velocity fields."""
         coefficients = torch.zeros(1, PlaquetteField.size, dtype=torch.float64)

@@ -13,32 +13,14 @@ from helmflow.estimators.bar import bar
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
-from helmflow.estimators.integration import Integral, Ladder, thermodynamic_integration
+from helmflow.estimators.integration import Integral, thermodynamic_integration
 from helmflow.estimators.mbar import MultistateEstimate, mbar
+from helmflow.estimators.nodes import Nodes, joined
 
 Array = np.ndarray
 
 MOST_SAMPLES = 40_000
 """Samples of all nodes that MBAR is given."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Work values w = u_B - u_A of every node, and what belongs to them.
-
-    lam (K,); work: (T, B) per node; controls: (F, T, B) per node, or None.
-    """
-
-    lam: Array
-    work: Sequence[Array]
-    controls: Sequence[Array] | None
-
-    @classmethod
-    def from_columns(cls, lam: Array, node: Array, work: Array, controls: Array) -> "Samples":
-        """Split columns (chains) by node: work (T, chains), controls (T, F, chains)."""
-        nodes = range(len(lam))
-        split = [controls[:, :, node == k].transpose(1, 0, 2) for k in nodes]
-        return cls(lam, [work[:, node == k] for k in nodes], split if controls.shape[1] else None)
 
 
 @dataclass(frozen=True)
@@ -54,7 +36,7 @@ class Rung:
 class Analysis:
     """All estimates of delta_f = f_target - f_base in kT."""
 
-    samples: Samples
+    samples: Nodes
     integral: Integral | None
     states: MultistateEstimate | None
     rungs: tuple[Rung, ...]
@@ -74,7 +56,7 @@ class Analysis:
             return tuple(found.get(f"pareto_k_{side}", math.inf) for side in sides)
         if self.states is None:
             return (math.inf, math.inf)
-        work = np.concatenate([w.ravel() for w in self.samples.work])
+        work = joined(self.samples.work)
         counts = np.log([w.size for w in self.samples.work])
         mixture = logsumexp(
             (counts + self.states.f_k)[:, None] - np.outer(self.samples.lam, work), axis=0
@@ -87,30 +69,23 @@ class Analysis:
         return effective_samples(self.samples)
 
 
-def integrate(samples: Samples) -> Integral:
-    """Thermodynamic integration of samples on a Gauss-Lobatto ladder."""
-    ladder = Ladder.lobatto(len(samples.lam))
-    degree = min(3, len(samples.lam) - 2)
-    return thermodynamic_integration(samples.work, samples.controls, ladder, degree=degree)
-
-
-def headline(samples: Samples) -> Estimate:
+def headline(samples: Nodes) -> Estimate:
     """The estimate a result is named after: TI, BAR for two nodes, FEP for one."""
     if len(samples.lam) > 2:
-        return integrate(samples).estimate
+        return thermodynamic_integration(samples).estimate
     g = _inefficiencies(samples)
     if len(samples.lam) == 1:
         return fep(samples.work[0].ravel(), g=g[0])
     return bar(samples.work[0].ravel(), -samples.work[1].ravel(), g=(g[0], g[1]))
 
 
-def effective_samples(samples: Samples) -> float:
+def effective_samples(samples: Nodes) -> float:
     """Smallest number of effective samples of any node: n / g of its work."""
     sizes = np.array([w.size for w in samples.work])
     return float(np.min(sizes / _inefficiencies(samples)))
 
 
-def analyse(samples: Samples) -> Analysis:
+def analyse(samples: Nodes) -> Analysis:
     """Every estimator that the samples allow: one node FEP, two BAR, more TI and MBAR."""
     g = _inefficiencies(samples)
     rungs = tuple(
@@ -118,7 +93,7 @@ def analyse(samples: Samples) -> Analysis:
         for k, gap in enumerate(np.diff(samples.lam))
     )
     several = len(samples.lam) > 2
-    integral = integrate(samples) if several else None
+    integral = thermodynamic_integration(samples) if several else None
     return Analysis(
         samples=samples,
         integral=integral,
@@ -148,7 +123,7 @@ def climb(rungs: Sequence[Rung], direction: str) -> Estimate:
     )
 
 
-def _inefficiencies(samples: Samples) -> Array:
+def _inefficiencies(samples: Nodes) -> Array:
     return np.array([_inefficiency(w, k > 0) for k, w in enumerate(samples.work)])
 
 
@@ -168,7 +143,7 @@ def _rung(lower: Array, upper: Array, gap: float, g: tuple[float, float]) -> Run
     )
 
 
-def _multistate(samples: Samples, g: Array) -> MultistateEstimate | None:
+def _multistate(samples: Nodes, g: Array) -> MultistateEstimate | None:
     # MBAR is a cross-check here: beyond this many samples it costs more than it tells.
     stride = max(1, sum(w.size for w in samples.work) // MOST_SAMPLES)
     work = [w[::stride].ravel() for w in samples.work]

@@ -66,7 +66,7 @@ def _two_sided(analysis: Analysis) -> list[Check]:
 def _chains(analysis: Analysis) -> list[Check]:
     """Do groups of chains agree, and does the second half of the run agree with the first?"""
     series = analysis.samples.work
-    if analysis.integral is not None and analysis.samples.controls is not None:
+    if analysis.integral is not None and analysis.samples.stein is not None:
         series = analysis.integral.residual
     groups, drifts = [], []
     for k, work in enumerate(series):

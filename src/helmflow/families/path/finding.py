@@ -7,7 +7,9 @@ import numpy as np
 
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.estimate import Estimate
-from helmflow.families.path.analysis import Analysis, Samples, climb, integrate
+from helmflow.estimators.integration import thermodynamic_integration
+from helmflow.estimators.nodes import Nodes, joined
+from helmflow.families.path.analysis import Analysis, climb
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.results import Bounds, Observable
 from helmflow.skeleton.checks import observables_against_exact
@@ -60,7 +62,7 @@ def _rows(analysis: Analysis) -> list[Estimate]:
     """All estimates but the headline."""
     rows = []
     if analysis.integral is not None:
-        if analysis.samples.controls is not None:
+        if analysis.samples.stein is not None:
             rows.append(analysis.integral.plain)
         if analysis.states is not None:
             ends = analysis.states.difference(0, len(analysis.rungs))
@@ -110,22 +112,11 @@ def arrays_of(
 ) -> Mapping[str, Array]:
     """Raw work values and every curve of the report."""
     samples = analysis.samples
-    steps = [np.broadcast_to(np.arange(len(w))[:, None], w.shape) for w in samples.work]
-    chains = [np.broadcast_to(np.arange(w.shape[1]), w.shape) for w in samples.work]
-    arrays = {
-        "lam": samples.lam,
-        "node": np.repeat(np.arange(len(samples.lam)), [w.size for w in samples.work]),
-        "chain": np.concatenate([c.ravel() for c in chains]),
-        "step": np.concatenate([s.ravel() for s in steps]),
-        "work": np.concatenate([w.ravel() for w in samples.work]),
-    }
-    if samples.controls is not None:
-        flat = [c.reshape(len(c), -1) for c in samples.controls]
-        arrays["controls"] = np.concatenate(flat, axis=1)
+    arrays = dict(samples.arrays())
     if analysis.integral is not None:
         integral = analysis.integral
         arrays |= {
-            "residual": np.concatenate([r.ravel() for r in integral.residual]),
+            "residual": joined(integral.residual),
             "ti_mean": integral.mean,
             "ti_stderr": integral.stderr,
             "ti_mean_plain": integral.mean_plain,
@@ -138,7 +129,7 @@ def arrays_of(
     return arrays | sampler.curves(run)
 
 
-def _convergence(samples: Samples, quantity: Quantity) -> Mapping[str, Array]:
+def _convergence(samples: Nodes, quantity: Quantity) -> Mapping[str, Array]:
     """The headline from growing parts of the run, taken from its start and from its end."""
     length = len(samples.work[0])
     parts = np.unique(
@@ -152,18 +143,9 @@ def _convergence(samples: Samples, quantity: Quantity) -> Mapping[str, Array]:
         "reverse": [slice(length - n, length) for n in parts],
     }
     for name, slices in cuts.items():
-        rows = [integrate(_part(samples, cut)).estimate for cut in slices]
+        rows = [thermodynamic_integration(samples.part(cut)).estimate for cut in slices]
         arrays[f"convergence_{name}"] = np.array([quantity.value(row.value) for row in rows])
         arrays[f"convergence_{name}_stderr"] = np.array(
             [quantity.stderr(row.stderr) for row in rows]
         )
     return arrays
-
-
-def _part(samples: Samples, cut: slice) -> Samples:
-    controls = samples.controls
-    return Samples(
-        samples.lam,
-        [w[cut] for w in samples.work],
-        None if controls is None else [c[:, cut] for c in controls],
-    )

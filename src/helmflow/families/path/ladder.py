@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.families.path.analysis import Samples
+from helmflow.estimators.nodes import Nodes
 from helmflow.families.path.problem import Problem
 from helmflow.fields.base import Field, Point
 from helmflow.results import Observable
@@ -88,10 +88,10 @@ class LadderSampler:
             return None
         return self.problem.displaced_fraction(self._chains().u[self._at_target])
 
-    def samples(self) -> Samples:
+    def samples(self) -> Nodes:
         """Everything recorded so far, by node."""
         work, controls = torch.stack(self.records.work), torch.stack(self.records.controls)
-        return Samples.from_columns(self._nodes, self.node, work.numpy(), controls.numpy())
+        return Nodes.from_columns(self._nodes, self.node, work.numpy(), controls.numpy())
 
     def curves(self, run: Run) -> Mapping[str, np.ndarray]:
         """Arrays for the report from what was counted on the way."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.estimators.integration import Ladder
+from helmflow.estimators.nodes import Ladder
 from helmflow.families.path.problem import Problem
 from helmflow.settings import Settings
 from helmflow.streams import stream

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from helmflow.bijectors.sphere_growth import SphereGrowth
 from helmflow.estimators.estimate import Estimate
-from helmflow.estimators.integration import Ladder, thermodynamic_integration
+from helmflow.estimators.integration import thermodynamic_integration
+from helmflow.estimators.nodes import Ladder, Nodes
 from helmflow.families.solvation.growth_path import GrowthPath, record
 from helmflow.fields.sphere import SphereField
 from helmflow.streams import stream
-from helmflow.training.transport_fit import PathNode, TransportFit, fit_transport
+from helmflow.training.transport_fit import TransportFit, fit_transport
+
+Array = np.ndarray
 
 SPACING = 2
 """Trajectories between samples: dU/dR forgets its value within one."""
@@ -64,52 +67,30 @@ def fit_path(
     clock.read("path samples")
     field = SphereField(path.energy.box)
     parts = torch.split(samples, list(path_chains), dim=1)
-    nodes = [
-        _node(path, field, float(lam), float(weight), x)
-        for lam, weight, x in zip(ladder.lam, ladder.weight, parts, strict=True)
+    pairs = [
+        _stein(path, field, lam, x) for lam, x in zip(ladder.lam.tolist(), parts, strict=True)
     ]
+    nodes = Nodes(ladder.lam, ladder.weight, *(list(part) for part in zip(*pairs, strict=True)))
     fit = fit_transport(nodes, field.families)
     clock.read("fit")
-    integral, plain = _integrals(nodes, field.families, fit.ridge, path_chains, ladder)
+    integral = thermodynamic_integration(
+        nodes,
+        lambda half: fit_transport(half, field.families, ridges=(fit.ridge,), held=0.01).weights(
+            half.lam
+        ),
+    )
     clock.read("integration")
-    return PathFit(fit, integral, plain, clock.spent, chains.n_evaluations)
+    return PathFit(fit, integral.estimate, integral.plain, clock.spent, chains.n_evaluations)
 
 
-def _node(path: GrowthPath, field: SphereField, lam: float, weight: float, x: Tensor) -> PathNode:
+def _stein(path: GrowthPath, field: SphereField, lam: float, x: Tensor) -> tuple[Array, Array]:
+    """dU/dlambda (T, chains) and the Stein functions (size, T, chains) of samples x."""
     flat = x.flatten(0, 1)
     rows = torch.full((len(flat),), lam, dtype=torch.float64)
     _, slope, gradient = path.evaluate(flat, rows)
     radii = torch.full((len(flat),), path.radius(lam), dtype=torch.float64)
-    stein = field.stein(flat, gradient, radii)
-    return PathNode(lam, weight, slope.numpy(), stein.numpy())
-
-
-def _integrals(
-    nodes: Sequence[PathNode],
-    families: np.ndarray,
-    ridge: float,
-    chains: Sequence[int],
-    ladder: Ladder,
-) -> tuple[Estimate, Estimate]:
-    """Integration with and without control variates.
-
-    The map's fields make functions of mean zero; their coefficients are fitted to every other
-    chain and used on the others.
-    """
-    plain = [node.slope.reshape(-1, n) for node, n in zip(nodes, chains, strict=True)]
-    corrected = [slope.copy() for slope in plain]
-    for half in (0, 1):
-        fit = fit_transport(
-            [node.columns(n, 1 - half) for node, n in zip(nodes, chains, strict=True)],
-            families,
-            ridges=(ridge,),
-            held=0.01,
-        )
-        for node, n, slope in zip(nodes, chains, corrected, strict=True):
-            control = node.explained(fit.coefficients).reshape(-1, n)
-            slope[:, half::2] -= control[:, half::2]
-    found = thermodynamic_integration(corrected, None, ladder).estimate
-    return replace(found, method="ti+cv"), thermodynamic_integration(plain, None, ladder).estimate
+    stein = field.stein(flat, gradient, radii).reshape(-1, *x.shape[:2])
+    return slope.reshape(x.shape[:2]).numpy(), stein.numpy()
 
 
 class Clock:
