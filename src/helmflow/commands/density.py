@@ -53,7 +53,7 @@ def density(
             return found.result, found.arrays
 
         settings = {"seed": seed, "basin": basin}
-        carry_out(out, [samples], settings, compute, [], as_json=as_json)
+        carry_out(out, [samples], settings, compute, as_json=as_json)
 
 
 def _boxes(basins: list[str]) -> dict[str, list[tuple[float, float]]]:

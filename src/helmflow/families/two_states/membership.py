@@ -9,12 +9,12 @@ import torch
 
 from helmflow.energies.constant_pressure import BOX_ROWS, ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
-from helmflow.families.path.certificate import at_most
-from helmflow.families.two_states.endpoints import End, State
+from helmflow.families.two_states.endpoints import State
 from helmflow.families.two_states.two_sided import inefficiency
 from helmflow.families.two_states.volumes import volume_series
 from helmflow.results import Check
 from helmflow.shapes import Configs
+from helmflow.skeleton.checks import of_their_state
 from helmflow.thermo import ThermodynamicState
 
 Array = np.ndarray
@@ -37,7 +37,7 @@ FRAMES = 64
 """Configurations from which stiff pairs are known."""
 
 SIGNIFICANT = 4.0
-SOFT, HARD = 0.03, 0.10
+"""Standard errors from one at which a ratio of temperatures is no matter of chance."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StiffPairs:
     mean: Array
 
 
-def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Check]:
+def membership_checks(states: Sequence[State], samples: Sequence[Configs]) -> list[Check]:
     """One check per state: the temperature that the forces on the samples correspond to.
 
     With any field v(x), samples of exp(-u) have <v . grad u> = <div v> (partial integration), so
@@ -61,8 +61,8 @@ def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Chec
     """
     names = "AB" if len(states) == 2 else [str(k) for k in range(len(states))]
     checks = []
-    for name, state, end in zip(names, states, ends, strict=True):
-        series = field_series(state, end.x, looked_at(state, len(end.x)))
+    for name, state, x in zip(names, states, samples, strict=True):
+        series = field_series(state, x, looked_at(state, len(x)))
         if series is not None:
             checks += checks_of_series(name, series)
     return checks
@@ -71,17 +71,17 @@ def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Chec
 def checks_of_series(name: str, series: Array) -> list[Check]:
     """Those of one state from its `field_series`, of all samples looked at in time order."""
     excess = [_excess(push, divergence) for push, divergence in series.transpose(1, 2, 0)]
-    text = "relative error of their configurational temperature, where significant"
-    found = [
-        at_most(
-            f"samples of {name} are at their state", max(excess[:FIELDS]), SOFT, text, hard=HARD
+    what, meaning = "relative error of their configurational temperature", "where significant"
+    checks = [
+        of_their_state(
+            f"samples of {name} are at their state", max(excess[:FIELDS]), f"{what}, {meaning}"
         )
     ]
     if excess[FIELDS:]:
-        text = "relative error of the virial and of how the volume fluctuates, where significant"
-        what = f"volumes of {name} are of their pressure"
-        found.append(at_most(what, max(excess[FIELDS:]), SOFT, text, hard=HARD))
-    return found
+        what = "relative error of the virial and of how the volume fluctuates"
+        volumes = f"volumes of {name} are of their pressure"
+        checks.append(of_their_state(volumes, max(excess[FIELDS:]), f"{what}, {meaning}"))
+    return checks
 
 
 def looked_at(state: State, n: int) -> Array:
