@@ -39,8 +39,11 @@ MODES = Limit(0.3, 0.03)
 CHANCE = Limit(1e-2, 1e-6)
 """Chance of a scatter as large as it is."""
 
-HALVES = 3.0
-"""Of the first half of a run from the second, in standard errors."""
+CONSISTENT = 3.0
+"""Of two estimates of one run, such as those of its halves, in standard errors."""
+
+ONE_OF_MANY = 4.0
+"""Of the chain that lies farthest from the others, in standard errors."""
 
 SECOND_LAW = Limit(3.0, 5.0)
 """By which the upper bound lies below the lower one, in standard errors."""
@@ -153,7 +156,7 @@ def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:
 
 def halves_agree(first: Estimate, last: Estimate) -> Check:
     """Whether the second half of a run says what the first half says."""
-    return at_most("halves agree", sigmas(first, last), HALVES, "standard errors")
+    return at_most("halves agree", sigmas(first, last), CONSISTENT, "standard errors")
 
 
 def bounds_in_order(sigmas_below: float) -> Check:
