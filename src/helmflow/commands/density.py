@@ -55,12 +55,12 @@ def density(
 
 
 def _boxes(basins: list[str]) -> dict[str, list[tuple[float, float]]]:
-    found: dict[str, list[tuple[float, float]]] = {}
+    boxes: dict[str, list[tuple[float, float]]] = {}
     for name, ranges in map(_parsed, basins):
-        if name in found:
+        if name in boxes:
             raise InputError("basin", "names that differ", f"two of the name {name}")
-        found[name] = ranges
-    return found
+        boxes[name] = ranges
+    return boxes
 
 
 def _parsed(text: str) -> tuple[str, list[tuple[float, float]]]:

@@ -91,9 +91,9 @@ def field_response(
     maps = [_map(flow, sign * delta * coefficients) for sign in (-1.0, 1.0)]
     potentials = [family(at - delta), family(at + delta)]
     sides, plain = [], []
-    for chosen, to in ((sides, maps), (plain, [Identity(), Identity()])):
+    for ensembles, to in ((sides, maps), (plain, [Identity(), Identity()])):
         for bijector, potential in zip(to, potentials, strict=True):
-            chosen.append(_side(x, own, bijector, family(at), potential, observable))
+            ensembles.append(_side(x, own, bijector, family(at), potential, observable))
     slope = _slope(x, family, at, delta)
     explained = torch.from_numpy(coefficients) @ flow.stein(x, family(at)(x)[1])
     spread = math.hypot(*(_spread(*side) for side in plain))
@@ -122,8 +122,8 @@ def _fitted(
     slope = _slope(x, family, at, delta).numpy()
     nodes = Nodes(np.zeros(1), np.ones(1), [slope[None]], [stein[:, None]])
     families = np.repeat(np.arange(1 + FEATURES), len(flow.orbits))
-    found = fit_transport(nodes, families, degree=0, ridges=RIDGES)
-    return flow, found.coefficients[0]
+    fit = fit_transport(nodes, families, degree=0, ridges=RIDGES)
+    return flow, fit.coefficients[0]
 
 
 def _map(flow: SineFlow, coefficients: np.ndarray) -> SineFlow:

@@ -148,9 +148,11 @@ def _held_out(flow: Flow, x: np.ndarray, log_w: np.ndarray) -> Estimate:
     share /= share.mean()
     mean = float((share * log_q).mean())
     series = share * (log_q - mean)
-    found = integrated_autocorrelation(series)
-    stderr = math.sqrt(float(series.var()) / found.n_eff)
-    return Estimate(mean, stderr, found.n_eff, "held out", {"tau_int": found.tau_int}, "nat")
+    correlation = integrated_autocorrelation(series)
+    stderr = math.sqrt(float(series.var()) / correlation.n_eff)
+    return Estimate(
+        mean, stderr, correlation.n_eff, "held out", {"tau_int": correlation.tau_int}, "nat"
+    )
 
 
 def _histogram_score(learn: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:

@@ -111,7 +111,7 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
     stiff = _stiff_pairs(x[:, real].numpy(), edges)
     given = boxes[rows] if boxes is not None and len(rows) else None
     values, gradient = energy.energy_and_gradient(x[torch.from_numpy(rows)], given)
-    found = [
+    rows_of_fields = [
         _fields(
             x[k, real].numpy(),
             state.beta * slope[real].numpy(),
@@ -121,11 +121,11 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
         for k, value, slope in zip(rows, values, gradient, strict=True)
         if math.isfinite(value)
     ]
-    series = np.array(found).reshape(len(found), FIELDS, 2)
+    series = np.array(rows_of_fields).reshape(len(rows_of_fields), FIELDS, 2)
     if not isinstance(state.energy, ConstantPressure):
         return series
-    kept = rows[torch.isfinite(values).numpy()]
-    return np.concatenate([series, volume_series(state.energy, state.beta, whole, kept)], 1)
+    finite = rows[torch.isfinite(values).numpy()]
+    return np.concatenate([series, volume_series(state.energy, state.beta, whole, finite)], 1)
 
 
 def _openmm(state: State) -> OpenMMEnergy | None:
@@ -156,28 +156,28 @@ def _fields(
     d = _nearest(x[i] - x[j], box)
     r2 = np.einsum("pc,pc->p", d, d)
     push = np.einsum("pc,pc->p", d, slope[i] - slope[j])
-    found = []
+    fields = []
     for reach in REACH:
         g = np.exp(-0.5 * r2 / reach**2)
-        found.append((float(g @ push), float((2.0 * g * (3.0 - r2 / reach**2)).sum())))
+        fields.append((float(g @ push), float((2.0 * g * (3.0 - r2 / reach**2)).sum())))
     d = _nearest(x[stiff.i] - x[stiff.j], box)
     slack = 1.0 - stiff.mean / np.sqrt(np.einsum("pc,pc->p", d, d))
     push = np.einsum("pc,pc->p", d, slope[stiff.i] - slope[stiff.j])
     # div of d (1 - mean / r) is 3 - 2 mean / r = 1 + 2 slack, once for each of the two particles
-    found.append((float(slack @ push), float((2.0 * (1.0 + 2.0 * slack)).sum())))
-    return found
+    fields.append((float(slack @ push), float((2.0 * (1.0 + 2.0 * slack)).sum())))
+    return fields
 
 
 def _stiff_pairs(x: Array, boxes: Array | None) -> StiffPairs:
     able = np.isfinite(x).all((1, 2))
-    chosen = np.flatnonzero(able if boxes is None else able & np.isfinite(boxes).all(1))
-    chosen = chosen[:: max(len(chosen) // FRAMES, 1)]
+    frames = np.flatnonzero(able if boxes is None else able & np.isfinite(boxes).all(1))
+    frames = frames[:: max(len(frames) // FRAMES, 1)]
     i, j = np.triu_indices(x.shape[1], 1)
     lengths = np.empty((0, 0))
-    for k in chosen:
+    for k in frames:
         box = None if boxes is None else boxes[k]
         r = np.linalg.norm(_nearest(x[k, i] - x[k, j], box), axis=1)
-        if k == chosen[0]:
+        if k == frames[0]:
             near = r < NEAR
             i, j, r = i[near], j[near], r[near]
             lengths = np.empty((0, len(r)))

@@ -104,9 +104,9 @@ def multistate(
     if not share_a_box(*states):
         raise InputError("system", "one box for all states, as there are no maps", "several")
     potentials, own_samples, n_lost = _evaluated(states, samples, run)
-    found = _mbar(potentials)
+    solution = _mbar(potentials)
     checks = [
-        *_checks(potentials, found),
+        *_checks(potentials, solution),
         *membership_checks(states, own_samples),
         *barostat_checks(*states),
         *samples_left_out(n_lost, sum(len(p) for p in potentials)),
@@ -115,8 +115,8 @@ def multistate(
     temperature, convention = temperature_of(*states), convention_of(*states)
     ends = "f of the last state minus f of the first"
     quantity = difference(convention.replace("f_B - f_A", ends), temperature)
-    result = run.conclude(quantity, _finding(found, potentials, checks))
-    return MultistateResult(result, found, tuple(potentials), quantity, temperature)
+    result = run.conclude(quantity, _finding(solution, potentials, checks))
+    return MultistateResult(result, solution, tuple(potentials), quantity, temperature)
 
 
 def _evaluated(
@@ -162,13 +162,13 @@ def _sum_of_bars(potentials: Sequence[Array]) -> Estimate:
     )
 
 
-def _checks(potentials: Sequence[Array], found: MultistateEstimate) -> list[Check]:
-    ends = found.difference(0, len(potentials) - 1)
+def _checks(potentials: Sequence[Array], solution: MultistateEstimate) -> list[Check]:
+    ends = solution.difference(0, len(potentials) - 1)
     works = _neighbours(potentials)
     pairs = [w.bar().diagnostics["overlap"] for w in works]
     off = sigmas(ends, _sum_of_bars(potentials))
     checks = [
-        effective_samples(float(found.n_eff.min()), "least"),
+        effective_samples(float(solution.n_eff.min()), "least"),
         overlap(min(pairs), "neighbours, two by two"),
         at_most("mbar against bar", off, DISAGREEMENT.soft, "errors"),
         second_law(*works),
@@ -181,12 +181,14 @@ def _checks(potentials: Sequence[Array], found: MultistateEstimate) -> list[Chec
 
 
 def _finding(
-    found: MultistateEstimate, potentials: Sequence[Array], checks: Sequence[Check]
+    solution: MultistateEstimate, potentials: Sequence[Array], checks: Sequence[Check]
 ) -> Finding:
     last = len(potentials) - 1
     # the ends need not overlap
-    headline = replace(found.difference(0, last), diagnostics={})
-    steps = [replace(found.difference(k, k + 1), method=f"mbar {k}-{k + 1}") for k in range(last)]
+    headline = replace(solution.difference(0, last), diagnostics={})
+    steps = [
+        replace(solution.difference(k, k + 1), method=f"mbar {k}-{k + 1}") for k in range(last)
+    ]
     return Finding(headline, tuple(checks), {}, rows=(_sum_of_bars(potentials), *steps))
 
 
@@ -201,7 +203,7 @@ def _convergence(potentials: Sequence[Array], quantity: Quantity) -> Mapping[str
         return {}
 
     def ends(start: float, stop: float) -> Estimate:
-        found = _mbar([_part(p, start, stop) for p in potentials])
-        return found.difference(0, len(potentials) - 1)
+        solution = _mbar([_part(p, start, stop) for p in potentials])
+        return solution.difference(0, len(potentials) - 1)
 
     return convergence(ends, quantity)

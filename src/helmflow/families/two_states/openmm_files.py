@@ -92,7 +92,7 @@ def read_states(
     if len(systems) != len(trajectories):
         raise InputError("traj", f"one for each of {len(systems)} systems", len(trajectories))
     atoms, reading = read_topology(topology), reading or Reading()
-    found, masses = [], None
+    sampled, masses = [], None
     for (field, path), (traj_field, traj_path) in zip(systems, trajectories, strict=True):
         system = read_openmm_system(path, field)
         own = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
@@ -120,8 +120,8 @@ def read_states(
             executor=reading.executor,
         )
         notes = _notes(traj_field, frames)
-        found.append(Sampled(state, samples, notes, bonds))
-    return found
+        sampled.append(Sampled(state, samples, notes, bonds))
+    return sampled
 
 
 def _configurations(
