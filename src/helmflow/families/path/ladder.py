@@ -63,6 +63,7 @@ class LadderSampler:
         self.n_kicks = 3
         self.records = Records()
         self._state: ChainState | None = None
+        self._z: Tensor | None = None  # where restored chains are, until they move
         self._cost: float | None = None
 
     @property
@@ -86,7 +87,8 @@ class LadderSampler:
         """Fraction of sites that have left their place in the chains at the target."""
         if not self._at_target.any():
             return None
-        return self.problem.displaced_fraction(self._chains().u[self._at_target])
+        at_target = self._whitened()[self._at_target]
+        return self.problem.displaced_fraction(self.base.colour(at_target))
 
     def samples(self) -> Nodes:
         """Everything recorded so far, by node."""
@@ -140,7 +142,7 @@ class LadderSampler:
     def sample(self, n_sweeps: int) -> None:
         """Record ``n_sweeps`` sweeps: one trajectory of every chain and fresh base draws."""
         # Recomputed as after a restart, so that interrupted and whole runs agree bit for bit.
-        self._state = self._hmc.init(self._chains().z)
+        self._state = self._hmc.init(self._whitened())
         before = self.problem.budget.evaluations
         for _ in range(n_sweeps):
             if len(self._state.z):
@@ -161,7 +163,7 @@ class LadderSampler:
         """Everything needed to continue, as tensors."""
         records = self.records
         tensors = {
-            "z": self._chains().z,
+            "z": self._whitened(),
             "generator": self._generator.get_state(),
             "n_kicks": torch.tensor(self.n_kicks),
             "cost": torch.tensor(self.evaluations_per_sweep, dtype=torch.float64),
@@ -177,7 +179,7 @@ class LadderSampler:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what ``state`` returned."""
-        self._state = self._hmc.init(tensors["z"])
+        self._state, self._z = None, tensors["z"]
         self._generator.set_state(tensors["generator"])
         self.n_kicks = int(tensors["n_kicks"])
         self._cost = float(tensors["cost"])
@@ -187,6 +189,10 @@ class LadderSampler:
 
     def _noise(self, n_chains: int) -> Tensor:
         return self.base.noise(n_chains, self._generator)
+
+    def _whitened(self) -> Tensor:
+        """Where the chains are, in whitened coordinates."""
+        return self._chains().z if self._z is None or self._state is not None else self._z
 
     def _chains(self) -> ChainState:
         if self._state is None:
