@@ -12,7 +12,7 @@ import dipeptide
 from assertions import assert_calibrated
 from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.estimators.bar import bar
-from helmflow.families.run import free_energy
+from helmflow.families import free_energy
 from helmflow.families.solvation.estimates import solvation_free_energy
 from helmflow.families.solvation.growth_path import record
 from helmflow.families.solvation.run import growth_path

@@ -27,7 +27,7 @@ from helmflow.families.flow.transport import (
     with_enough_steps,
 )
 from helmflow.families.path.base import build_base
-from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, Settings
 from helmflow.streams import stream
@@ -66,7 +66,7 @@ def fitted(tmp_path_factory):
         torch.set_num_threads(1)
         path = tmp_path_factory.mktemp("flows") / "flow.safetensors"
         start = time.process_time()
-        problem = Crystal(load_system(name))
+        problem = CrystalProblem(load_system(name))
         base, _ = build_base(problem, SETTINGS)
         found = sample_path(problem, base, SETTINGS, lambda done, total: None)
         coefficients = fit_coefficients(found.samples).coefficients
@@ -83,7 +83,7 @@ def fitted(tmp_path_factory):
 def test_effective_sample_size(name, fitted, tmp_path):
     path, fit_seconds = fitted(source_of(name))
     system = larger_ice(tmp_path, 6) if name.endswith("1728") else load_system(name)
-    problem = Crystal(system)
+    problem = CrystalProblem(system)
     start = time.process_time()
     base, _ = build_base(problem, SETTINGS)
     base_seconds = time.process_time() - start

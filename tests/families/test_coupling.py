@@ -18,7 +18,7 @@ from helmflow.families.flow.coupling import (
 )
 from helmflow.families.flow.training_losses import has_score
 from helmflow.families.path.base import build_base
-from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.objectives import with_known_gradient
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.streams import stream
@@ -35,7 +35,7 @@ NETWORK = NetworkSettings(reach=1.1, layers=1, width=8)
 @pytest.fixture(scope="module")
 def crystal(tmp_path_factory):
     """32 Lennard-Jones particles and the phonons as base."""
-    problem = Crystal(fcc_crystal(tmp_path_factory.mktemp("crystal")))
+    problem = CrystalProblem(fcc_crystal(tmp_path_factory.mktemp("crystal")))
     base, _ = build_base(problem, Settings(base={"kind": "harmonic"}))
     return problem, base
 
@@ -109,7 +109,7 @@ def test_files_bring_the_map_back_and_refuse_others(crystal, tmp_path):
         assert torch.equal(a, b)
 
     (tmp_path / "colder").mkdir()
-    colder = Crystal(fcc_crystal(tmp_path / "colder", temperature=1.0))
+    colder = CrystalProblem(fcc_crystal(tmp_path / "colder", temperature=1.0))
     with pytest.raises(InputError, match="density and temperature"):
         load_bijector(path, colder, base)
     tensors, header = load(path, {})
@@ -128,7 +128,7 @@ def test_a_local_flow_is_used_at_another_size_and_the_published_one_refused(crys
     problem, base = crystal
     flow = trained(crystal)
     (tmp_path / "large").mkdir()
-    large = Crystal(fcc_crystal(tmp_path / "large", (3, 2, 2)))
+    large = CrystalProblem(fcc_crystal(tmp_path / "large", (3, 2, 2)))
     large_base, _ = build_base(large, Settings(base={"kind": "harmonic"}))
     path = tmp_path / "flow.safetensors"
     save_bijector(path, flow.bijector, problem, NETWORK)
@@ -145,7 +145,7 @@ def test_a_local_flow_is_used_at_another_size_and_the_published_one_refused(crys
 
 
 def test_the_published_flow_trains_from_the_lattice(tmp_path):
-    problem = Crystal(load_system("ice/mw_cubic_8"))
+    problem = CrystalProblem(load_system("ice/mw_cubic_8"))
     base = lattice_base(problem, 0.2)
     network = NetworkSettings(layers=2, width=8, frequencies=2)
     training = TrainingSettings(

@@ -18,7 +18,7 @@ from helmflow.energies.base import Energy
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.diagnostics import acceptance_rate
 from helmflow.estimators.fep import fep
-from helmflow.families import free_energy
+from helmflow.families import free_energy, run
 from helmflow.families.density import architecture, training
 from helmflow.families.density.architecture import Architecture
 from helmflow.families.density.flow import fit_flow
@@ -27,7 +27,6 @@ from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.potential_maps import FittedFlow
 from helmflow.families.density.quadrature import integrate_on_grid
 from helmflow.families.density.weighing import Clock, Weighed, weigh
-from helmflow.families.run import run
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import Settings
 from helmflow.streams import stream

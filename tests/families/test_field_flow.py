@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from helmflow.families.flow.field_files import FILE, load_field_flow, save_field_flow
-from helmflow.families.flow.samples import sample_flow
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -19,7 +18,8 @@ from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.families import run
 from helmflow.families.flow.field_flow import step_bias, stepped, train_field_flow
 from helmflow.families.path.base import build_base
-from helmflow.families.path.lattice import LatticeField
+from helmflow.families.path.lattice_problem import LatticeProblem
+from helmflow.families.samples import sample_flow
 from helmflow.results import RunDirectory
 from helmflow.settings import (
     FlowSettings,
@@ -59,7 +59,7 @@ def settings(kind="continuous", steps=60, seed=0, **changes):
 def problem_of(path, extent, mass_squared, coupling):
     file = path / "field.toml"
     file.write_text(TOML.format(extent=extent, mass_squared=mass_squared, coupling=coupling))
-    return LatticeField(load_system(file))
+    return LatticeProblem(load_system(file))
 
 
 def trained(problem, chosen):
@@ -103,7 +103,7 @@ def test_run_is_exact_and_certified(finished):
 
 @pytest.mark.parametrize("kind", ["continuous", "coupling"])
 def test_short_training_reaches_most_samples(kind):
-    problem = LatticeField(load_system("lattice/phi4_4"))
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = trained(problem, settings(kind, 100 if kind == "continuous" else 180))
     if kind == "continuous":
         flow = stepped(flow, 16)
@@ -123,7 +123,7 @@ def test_short_training_reaches_most_samples(kind):
 def test_exact_values(name, least):
     system = load_system(f"lattice/{name}")
     exact = {r.quantity: r.value for r in system.references}
-    problem = LatticeField(system)
+    problem = LatticeProblem(system)
     flow = stepped(trained(problem, settings(steps=400)), 24)
     x, work = weighed(flow, problem, 8192)
     estimate = fep(work)
@@ -152,7 +152,7 @@ def test_deep_in_the_broken_phase_nothing_diverges(extent, seed, tmp_path):
 
 
 def test_training_that_diverges_starts_again_with_smaller_steps(monkeypatch):
-    problem, rates = LatticeField(load_system("lattice/phi4_4")), []
+    problem, rates = LatticeProblem(load_system("lattice/phi4_4")), []
 
     def diverging(module, loss, plan, generator, **others):
         rates.append(plan.learning_rate)
@@ -171,7 +171,7 @@ def test_training_that_diverges_starts_again_with_smaller_steps(monkeypatch):
 
 def test_weights_of_one_extent_serve_another(finished, tmp_path):
     path, _ = finished
-    larger = LatticeField(load_system("lattice/phi4_8"))
+    larger = LatticeProblem(load_system("lattice/phi4_8"))
     flow = stepped(load_field_flow(path, larger, "continuous"), 16)
     _, work = weighed(flow, larger, 2048)
     estimate = fep(work)
@@ -194,7 +194,7 @@ def test_exact_samples_of_a_run(finished):
 
 
 def test_files_keep_every_weight(finished, tmp_path):
-    problem = LatticeField(load_system("lattice/phi4_4"))
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = load_field_flow(finished[0], problem, "continuous")
     save_field_flow(tmp_path / FILE, flow, problem, "continuous", NetworkSettings())
     one, two = (load_file(path / FILE) for path in (finished[0], tmp_path))
@@ -206,7 +206,7 @@ def test_a_flow_of_another_action_or_kind_is_refused(finished, tmp_path):
     other = problem_of(tmp_path, 4, -4.0, 7.0)
     with pytest.raises(InputError, match="flow: expected a flow of this action"):
         load_field_flow(finished[0], other, "continuous")
-    own = LatticeField(load_system("lattice/phi4_4"))
+    own = LatticeProblem(load_system("lattice/phi4_4"))
     with pytest.raises(InputError, match=r"flow.kind: expected 'continuous'"):
         load_field_flow(finished[0], own, "coupling")
     with pytest.raises(InputError, match="flow: expected a run of --method flow"):
@@ -214,7 +214,7 @@ def test_a_flow_of_another_action_or_kind_is_refused(finished, tmp_path):
 
 
 def test_weights_that_are_nan_are_refused(finished, tmp_path):
-    problem = LatticeField(load_system("lattice/phi4_4"))
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = load_field_flow(finished[0], problem, "continuous")
     flow.bijector.coefficients[0, 0, 0] = math.nan
     save_field_flow(tmp_path / FILE, flow, problem, "continuous", NetworkSettings())
@@ -240,7 +240,7 @@ def test_kinds_belong_to_fields_or_crystals():
 
 
 def test_a_coarse_integrator_is_seen_by_doubling_its_steps(finished):
-    problem = LatticeField(load_system("lattice/phi4_4"))
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = load_field_flow(finished[0], problem, "continuous")
     coarse, fine = (step_bias(stepped(flow, n), problem, 0) for n in (2, 16))
     assert coarse > 10.0 * fine

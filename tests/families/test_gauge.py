@@ -6,7 +6,6 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from helmflow.families.flow.samples import sample_flow
 from typer.testing import CliRunner
 
 from helmflow.bijectors.plaquette_transport import PlaquetteTransport
@@ -24,6 +23,7 @@ from helmflow.families.gauge import theory as theory_module
 from helmflow.families.gauge.outcome import modes_check
 from helmflow.families.gauge.run import identity_of, load_gauge_flow, run_gauge, theory_of
 from helmflow.families.gauge.theory import FittedGauge
+from helmflow.families.samples import sample_flow
 from helmflow.manifolds.links import plaquette_angles
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings, TrainingSettings

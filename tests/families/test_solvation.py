@@ -5,7 +5,7 @@ import torch
 from assertions import assert_consistent
 from helmflow.errors import InputError
 from helmflow.estimators.nodes import Nodes
-from helmflow.families.run import run
+from helmflow.families import run
 from helmflow.families.solvation.estimates import SolvationPlan, solvation_free_energy
 from helmflow.families.solvation.growth_path import lattice_around
 from helmflow.families.solvation.run import growth_path, scaled_plan

@@ -101,8 +101,6 @@ def sample_flow(directory: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     be trusted.
     """
     files = RunDirectory.open(Path(directory))
-    if files.read_result().grade == "F":
-        raise InputError("run", "a flow that passed its checks", f"{directory}, whose grade is F")
     if n < 2:
         raise InputError("n", "at least 2", n)
     system = load_system(files.system)
@@ -112,6 +110,8 @@ def sample_flow(directory: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     settings = family.accept(load_settings(files.path / "settings.toml", {}))
     if not family.keeps_flow(settings):
         raise InputError("run", "a run that keeps a flow, such as --method flow", f"{directory}")
+    if files.read_result().grade == "F":
+        raise InputError("run", "a flow that passed its checks", f"{directory}, whose grade is F")
     unlimited = settings.model_copy(update={"max_evaluations": None})
     flow, u = family.flow(Run(system.name, unlimited, files))
     generator = stream(seed, "proposals")

@@ -58,7 +58,9 @@ def load_system(
     """
     path = find_system(name_or_path)
     table = read_table(path)
-    factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
+    factory = None
+    if table.potential is not None:
+        factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
     return BUILDERS[table.kind](table, path, factory)
 
 
@@ -75,7 +77,7 @@ def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> Sy
         raise InputError(f"final.{key}", "a key of [potential] other than kind", f"'{key}'")
     last = build_energy(factory, {**table.potential, **table.final}, {})
     convention = "f_B - f_A of the configurational integrals, in kT; momenta cancel"
-    system = _without_sites(table, path, energy, getattr(energy, "n_particles", 1), convention)
+    system = plain_system(table, path, energy, getattr(energy, "n_particles", 1), convention)
     final = ThermodynamicState(last, system.beta)
     return replace(system, units=Units("sigma", "epsilon"), final=final)
 
@@ -88,7 +90,7 @@ def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory)
         raise InputError("potential.kind", "a potential of fields, not of gauge links", kind)
     _refuse_unusable(energy, torch.zeros(1, *shape, dtype=torch.float64))
     convention = "ln Z = ln of the integral of exp(-S) over all sites, Lebesgue measure"
-    system = _without_sites(table, path, energy, math.prod(shape), convention)
+    system = plain_system(table, path, energy, math.prod(shape), convention)
     return replace(system, units=LATTICE_UNITS)
 
 
@@ -105,7 +107,7 @@ def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> 
         raise InputError("field", "none for a single link", list(shape))
     _refuse_unusable(energy, energy.cold_start(1))
     convention = "ln Z = ln of the integral of exp(-S) over all links, Haar measure (volume one)"
-    system = _without_sites(table, path, energy, math.prod(shape), convention)
+    system = plain_system(table, path, energy, math.prod(shape), convention)
     return replace(system, units=LATTICE_UNITS)
 
 
@@ -126,14 +128,16 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
         _refuse_undefined(energy, manifold.uniform(POINTS, stream(0, "points")))
     volume = f"its volume {math.exp(manifold.log_volume):.10g}"
     convention = f"ln Z = ln of the integral of exp(-u) over {manifold}, {volume}"
-    system = _without_sites(table, path, energy, manifold.dim, convention)
+    system = plain_system(table, path, energy, manifold.dim, convention)
     return replace(system, units=Units("radian", "kT"), manifold=manifold)
 
 
-def _without_sites(
+def plain_system(
     table: Any, path: Path, energy: Energy, n_particles: int, convention: str
 ) -> System:
-    beta = _beta(table.state, boltzmann=1.0)
+    """What a file says of any system without sites; beta is 1 where it has no [state]."""
+    state = getattr(table, "state", StateTable(beta=1.0))
+    beta = _beta(state, boltzmann=1.0)
     return System(
         name=table.name,
         kind=table.kind,
@@ -141,7 +145,7 @@ def _without_sites(
         beta=beta,
         n_particles=n_particles,
         summary=table.summary,
-        temperature=table.state.temperature,
+        temperature=state.temperature,
         references=references_of(table),
         convention=convention,
         path=path,
@@ -274,7 +278,7 @@ def _digest(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-Builder = Callable[[Any, Path, EnergyFactory], System]
+Builder = Callable[[Any, Path, Any], System]
 
 BUILDERS: dict[str, Builder] = {
     "crystal": _crystal,

@@ -9,6 +9,7 @@ from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.transport import Transport
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
+from helmflow.errors import InputError
 from helmflow.families.flow.path_samples import PathSamples
 from helmflow.families.path.problem import Problem
 from helmflow.fields.base import TransportField
@@ -66,7 +67,10 @@ class FlowRecipe(ABC):
     def reuse(self, source: Path) -> MadeFlow:
         """The flow of another run; raises InputError for one that does not belong here."""
         kept = read_flow(source, [self.kind], self.problem.fingerprint())
-        return self.fit_steps(self.build(kept))
+        try:
+            return self.fit_steps(self.build(kept))
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InputError("flow", f"a whole {self.kind}", f"{source} ({error})") from error
 
     @property
     def form(self) -> Form[MadeFlow]:

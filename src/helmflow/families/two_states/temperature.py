@@ -9,7 +9,7 @@ from torch import Tensor
 from helmflow.bijectors.scaling import HarmonicScaling
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
-from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.crystal_problem import CrystalProblem as Crystal
 from helmflow.families.two_states.targeted import TargetedResult, targeted_fep
 from helmflow.results import EstimateRow, Result
 from helmflow.samplers.hmc import InterpolatedHMC
