@@ -2,8 +2,7 @@
 
 from functools import cache
 
-from helmflow.bijectors.transport import Transport
-from helmflow.recipes.flow.transport import fit_coefficients, sample_path
+from helmflow.recipes.flow.transport import fit_coefficients, sample_path, transport_flow
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.kinds import PROBLEMS
 from helmflow.settings import FlowSettings, Settings
@@ -25,4 +24,4 @@ def fitted(name, n_steps=4):
     problem, base = problem_and_base(name)
     path = sample_path(problem, base, SETTINGS, lambda done, total: None)
     found, fields = fit_coefficients(path.samples), path.fields
-    return problem, base, fields, Transport(base, fields, found.coefficients, n_steps=n_steps)
+    return problem, base, fields, transport_flow(base, fields, found.coefficients, n_steps)

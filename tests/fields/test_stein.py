@@ -8,7 +8,7 @@ import torch
 from torch.autograd.functional import hessian, jacobian
 
 from assertions import assert_consistent
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import GradientField, Point
 from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
@@ -207,7 +207,7 @@ def test_every_stein_function_has_zero_mean(name):
     assert_zero_means(*equilibrium_statistics(name, chains=chains, sweeps=sweeps))
 
 
-class Mutant(Field):
+class Mutant(GradientField):
     def __init__(self, field):
         self.field, self.size = field, field.size
 

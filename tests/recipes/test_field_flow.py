@@ -16,7 +16,7 @@ from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.recipes import run
 from helmflow.recipes.flow.field_files import FILE, load_field_flow, save_field_flow
-from helmflow.recipes.flow.field_flow import step_bias, stepped, train_field_flow
+from helmflow.recipes.flow.field_flow import integrator_bias, stepped, train_field_flow
 from helmflow.recipes.flow.samples import sample_flow
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.lattice import LatticeField
@@ -242,7 +242,7 @@ def test_kinds_belong_to_fields_or_crystals():
 def test_a_coarse_integrator_is_seen_by_doubling_its_steps(finished):
     problem = LatticeField(load_system("lattice/phi4_4"))
     flow = load_field_flow(finished[0], problem, "continuous")
-    coarse, fine = (step_bias(stepped(flow, n), problem, 0) for n in (2, 16))
+    coarse, fine = (integrator_bias(stepped(flow, n), problem, 0) for n in (2, 16))
     assert coarse > 10.0 * fine
 
 

@@ -16,7 +16,7 @@ from assertions import assert_consistent
 from fitted_flows import fitted, problem_and_base
 from helmflow.bijectors.affine import Affine
 from helmflow.bijectors.base import Bijector
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
 from helmflow.errors import ConvergenceError, InputError
@@ -35,6 +35,7 @@ from helmflow.recipes.flow.transport import (
     load_flow,
     sample_path,
     save_flow,
+    transport_flow,
 )
 from helmflow.recipes.path.base import build_base
 from helmflow.recipes.path.crystal import Crystal
@@ -161,13 +162,13 @@ def test_a_resumed_run_keeps_its_own_flow(finished, tmp_path):
 
 
 def test_a_flow_that_diverges_is_one_line(monkeypatch):
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wild(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, divergence + torch.where(x[:, 0] > 2.0, torch.nan, 0.0)
 
-    monkeypatch.setattr(Transport, "velocity", wild)
+    monkeypatch.setattr(FittedFlow, "velocity", wild)
     settings = QUICK.model_copy(update={"flow": FlowSettings(sweeps=8, steps=2)})
     with pytest.raises(ConvergenceError, match="the flow diverges on"):
         flow_run("lennard_jones/fcc_32", settings=settings)
@@ -193,13 +194,13 @@ def test_damaged_or_missing_flow_is_refused(tmp_path):
 
 
 def test_a_planted_wrong_log_determinant_is_caught(monkeypatch):
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wrong(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, divergence + 0.3
 
-    monkeypatch.setattr(Transport, "velocity", wrong)
+    monkeypatch.setattr(FittedFlow, "velocity", wrong)
     result = flow_run("lennard_jones/fcc_32")
     assert result.grade == "F"
     failed = {check.name for check in result.checks if not check.passed}
@@ -220,7 +221,7 @@ def test_a_planted_wrong_trace_of_a_field_is_caught(monkeypatch):
     assert not checks_of(result)["log-determinant"].passed
     problem, base = problem_and_base("lennard_jones/fcc_32")
     path = sample_path(problem, base, QUICK, lambda done, total: None)
-    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    flow = transport_flow(base, path.fields, fit_coefficients(path.samples).coefficients, 4)
     assert divergence_error(flow, base, stream(0, "points")) > 0.1
     monkeypatch.undo()
     assert divergence_error(flow, base, stream(0, "points")) < 1e-6
@@ -264,7 +265,7 @@ def test_names_of_the_atoms_do_not_change_a_flow(tmp_path):
     ]
     base, _ = build_base(problem, QUICK)
     path = sample_path(problem, base, QUICK, lambda done, total: None)
-    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    flow = transport_flow(base, path.fields, fit_coefficients(path.samples).coefficients, 4)
     u, log_q = draws(Flow(base, flow), 512, stream(3, "draws"))
     assert kish_ess(-(problem.target(u)[0] + log_q)) > 0.7 * 512
 

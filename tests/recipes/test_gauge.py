@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
 from helmflow.densities.loop_splitting import LoopSplitting
@@ -17,6 +17,7 @@ from helmflow.energies.gauge import U1Wilson
 from helmflow.energies.gauge_exact import exact_gauge, single_link
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.reweighting import kish_ess
+from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.manifolds.links import plaquette_angles
 from helmflow.recipes import run as run_any
 from helmflow.recipes.flow.samples import sample_flow
@@ -243,12 +244,12 @@ def test_wrong_flow_is_noticed(tmp_path):
     samples = theory.path(lambda *_: None)
     fitted = theory.fit(samples, lambda *_: None)
 
-    class Mutant(PlaquetteTransport):
+    class Mutant(FittedFlow):
         def forward(self, x):
             y, log_det = super().forward(x)
             return y, 0.8 * log_det
 
-    broken = Mutant(fitted.tensors["coefficients"], n_steps=8)
+    broken = Mutant(PlaquetteField(), fitted.tensors["coefficients"], Plaquettes(), n_steps=8)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         x, log_q = Flow(theory.base, broken).sample_and_log_prob(2000, generator)
@@ -267,7 +268,7 @@ def test_lost_sectors_are_noticed(tmp_path):
         x, log_q = flow.sample_and_log_prob(500, stream(1, "flow"))
         log_w = (-theory.u(x) - log_q).numpy()
         assert kish_ess(log_w) / 500 > 0.99
-        check = modes_check(theory, FittedGauge(flow, "", None, {}), log_w, target)
+        check = modes_check(theory, FittedGauge(flow, "", {}), log_w, target)
         assert check.passed == passed
 
 

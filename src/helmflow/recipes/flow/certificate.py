@@ -6,15 +6,15 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.bijectors.scored_flow import ScoredFlow
-from helmflow.bijectors.transport import Transport
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.diagnostics import forward_ess
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.manifolds.symmetry import SymmetryGroup
-from helmflow.recipes.flow.field_flow import step_bias
+from helmflow.recipes.flow import field_flow
 from helmflow.recipes.flow.prepare import PreparedFlow
 from helmflow.recipes.flow.transport import integrator_bias
 from helmflow.recipes.path.analysis import Analysis
@@ -82,7 +82,7 @@ def _field_checks(
     meaning = "ESS on the chains over ESS on the flow's draws"
     checks = [at_least("modes of the chains", ratio, 0.3, meaning, hard=0.03)]
     if isinstance(flow, Flow) and isinstance(flow.bijector, ScoredFlow):
-        bias = step_bias(flow, problem, settings.seed + 1)
+        bias = field_flow.integrator_bias(flow, problem, settings.seed + 1)
         checks.append(_bound("integrator", bias, 0.3 * goal, "nats, on doubling the steps"))
     return checks
 
@@ -102,7 +102,7 @@ def log_det_error(bijector: Bijector, base: Gaussian, u: Tensor) -> float:
     return (bijector.forward(u)[1][0] - log_det).item()
 
 
-def divergence_error(flow: Transport, base: Gaussian, generator: Generator) -> float:
+def divergence_error(flow: FittedFlow, base: Gaussian, generator: Generator) -> float:
     """Largest claimed minus measured divergence at a few points along the path.
 
     The measured one is the sum of all diagonal elements of the Jacobian by central differences.
@@ -124,7 +124,7 @@ def divergence_error(flow: Transport, base: Gaussian, generator: Generator) -> f
     return largest
 
 
-def probed_divergence(flow: Transport, base: Gaussian, generator: Generator) -> float:
+def probed_divergence(flow: FittedFlow, base: Gaussian, generator: Generator) -> float:
     """Mean of claimed minus measured divergence, in standard errors.
 
     E[v . (J v)] over random v is the trace of J (Hutchinson); along a direction J is a central

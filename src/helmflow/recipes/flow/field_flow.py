@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.checkerboard import checkerboard_couplings
 from helmflow.bijectors.scored_flow import ScoredFlow
 from helmflow.bijectors.sine_flow import SineFlow
@@ -14,7 +13,6 @@ from helmflow.densities.flow import Flow
 from helmflow.densities.free_field import FreeField
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
-from helmflow.generalised_work import density_work
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.objectives import with_known_gradient
 from helmflow.objectives.carried_score import carried_score_reverse_kl
@@ -25,6 +23,7 @@ from helmflow.results import Event
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
+from helmflow.training.integrator_steps import Works, enough_steps, step_bias, works_on
 from helmflow.training.metrics import MetricsFile
 from helmflow.training.micro_batches import Loss
 from helmflow.training.plan import DivergenceError, StepReport, TrainingPlan
@@ -49,7 +48,7 @@ TRAINING_STEPS = 8
 STEPS = (8, 12, 16, 24, 32, 48, 64)
 """Runge-Kutta steps in training, and those to choose from afterwards."""
 
-STEP_SAMPLES, STEP_BIAS = 128, 0.1
+STEP_SAMPLES = 128
 PRECISION = {"single": torch.float32, "double": torch.float64}
 VALIDATION_SAMPLES = 2048
 
@@ -252,11 +251,8 @@ def with_enough_steps(flow: Flow, problem: LatticeField, settings: Settings, goa
         return flow
     if settings.flow.steps is not None:
         return stepped(flow, settings.flow.steps)
-    for n_steps in STEPS:
-        chosen = stepped(flow, n_steps)
-        if step_bias(chosen, problem, settings.seed) <= STEP_BIAS * goal:
-            break
-    return chosen
+    works = _works(flow, problem, settings.seed)
+    return Flow(flow.base, enough_steps(flow.bijector, works, STEPS, goal))
 
 
 def stepped(flow: Flow, n_steps: int) -> Flow:
@@ -266,18 +262,13 @@ def stepped(flow: Flow, n_steps: int) -> Flow:
     return Flow(flow.base, flow.bijector.with_steps(n_steps)).requires_grad_(False)
 
 
-def step_bias(flow: Flow, problem: LatticeField, seed: int) -> float:
-    """Mean size of the change of the work when the number of steps is doubled, in nats.
-
-    An upper bound of the bias of ln Z: signed changes could cancel by chance.
-    """
-    bijector: Bijector = flow.bijector
-    if not isinstance(bijector, ScoredFlow):
+def integrator_bias(flow: Flow, problem: LatticeField, seed: int) -> float:
+    """Mean size of the change of the work when the number of steps is doubled, in nats."""
+    if not isinstance(flow.bijector, ScoredFlow):
         return 0.0
-    works = [_works(f, problem, seed) for f in (flow, stepped(flow, 2 * bijector.n_steps))]
-    return (works[0] - works[1]).abs().mean().item()
+    return step_bias(flow.bijector, _works(flow, problem, seed))
 
 
-def _works(flow: Flow, problem: LatticeField, seed: int) -> Values:
-    x, log_q = flow.sample_and_log_prob(STEP_SAMPLES, stream(seed, "integrator"))
-    return density_work(x, log_q, lambda x: problem.target(x)[0])
+def _works(flow: Flow, problem: LatticeField, seed: int) -> Works:
+    generator = stream(seed, "integrator")
+    return works_on(flow.base, lambda x: problem.target(x)[0], STEP_SAMPLES, generator)

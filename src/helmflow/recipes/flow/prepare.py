@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, Chain
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.gaussian import Gaussian
@@ -29,10 +29,12 @@ from helmflow.recipes.flow.field_flow import train_field_flow, with_enough_steps
 from helmflow.recipes.flow.transport import (
     FILE,
     PathSamples,
+    fields_of,
     fit_coefficients,
     load_flow,
     sample_path,
     save_flow,
+    transport_flow,
 )
 from helmflow.recipes.flow.transport import with_enough_steps as transport_with_enough_steps
 from helmflow.recipes.path.crystal import Crystal
@@ -52,7 +54,7 @@ class PreparedFlow:
     """A flow ready to be sampled, and samples that know nothing of it."""
 
     flow: Density
-    transport: Transport | None  # the fitted part of it
+    transport: FittedFlow | None  # the fitted part of it
     bijector: Bijector
     path: PathSamples
     name: str
@@ -85,12 +87,12 @@ def prepare_flow(
         source = directory.path  # resumed: its own copy, whatever has become of the source
     if source is not None and kind == "transport":
         transport = load_flow(source, problem, base)
-    fields = None if transport is None else transport.fields
+    fields = None if transport is None else fields_of(transport)
     path = sample_path(problem, base, settings, burnt, fields)
     progress(_event(problem, "path", 1, 1))
     if transport is None and "transport" in (kind, settings.flow.start):
         found = fit_coefficients(path.samples)
-        transport = Transport(base, path.fields, found.coefficients, n_steps=1)
+        transport = transport_flow(base, path.fields, found.coefficients, 1)
     if transport is not None:
         transport = transport_with_enough_steps(transport, problem, base, settings, goal)
         if directory is not None:
@@ -196,7 +198,7 @@ def stored_flow(problem: Problem, base: Gaussian, settings: Settings, path: Path
 
 
 def _start(
-    problem: Crystal, base: Gaussian, transport: Transport | None, settings: Settings
+    problem: Crystal, base: Gaussian, transport: FittedFlow | None, settings: Settings
 ) -> Density:
     """What trained couplings act on."""
     if settings.flow.start == "lattice":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow, Whitened
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
@@ -19,6 +19,7 @@ from helmflow.estimators.nodes import Nodes
 from helmflow.fields.base import TransportField
 from helmflow.fields.potential import HarmonicField
 from helmflow.fields.response import ResponseField
+from helmflow.fields.whitened import WhitenedField
 from helmflow.polynomials import legendre
 from helmflow.recipes.path.ladder import LadderSampler
 from helmflow.recipes.path.plan import make_plan
@@ -27,6 +28,7 @@ from helmflow.results.result import own_version
 from helmflow.settings import SamplingSettings, Settings
 from helmflow.streams import stream
 from helmflow.training.checkpoint import load, save
+from helmflow.training.integrator_steps import Works, enough_steps, step_bias, works_on
 from helmflow.training.transport_fit import TransportFit, fit_transport
 
 FIT_SWEEPS = 24
@@ -37,8 +39,6 @@ STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Runge-Kutta steps to choose from."""
 
 STEP_SAMPLES = 64
-STEP_BIAS = 0.1
-"""Bias of the integrator that is accepted, in target errors."""
 
 KEPT = 3
 """Sweeps between the configurations of the target that are kept."""
@@ -131,36 +131,45 @@ def fit_coefficients(samples: Nodes) -> TransportFit:
 
 
 def with_enough_steps(
-    flow: Transport, problem: Problem, base: Gaussian, settings: Settings, goal: float
-) -> Transport:
+    flow: FittedFlow, problem: Problem, base: Gaussian, settings: Settings, goal: float
+) -> FittedFlow:
     """The flow with as few steps as keep the integrator's bias well below ``goal`` (kT)."""
     if settings.flow.steps is not None:
         return flow.with_steps(settings.flow.steps)
-    for n_steps in STEPS:
-        chosen = flow.with_steps(n_steps)
-        if integrator_bias(chosen, problem, base, settings.seed) <= STEP_BIAS * goal:
-            return chosen
-    return flow.with_steps(STEPS[-1])
+    return enough_steps(flow, _works(problem, base, settings.seed), STEPS, goal)
 
 
-def integrator_bias(flow: Transport, problem: Problem, base: Gaussian, seed: int) -> float:
-    """Mean size of the change of the work when the number of steps is doubled, kT.
-
-    An upper bound of the bias: signed changes could cancel by chance.
-    """
-    u = base.sample(STEP_SAMPLES, stream(seed, "integrator"))
-    works = []
-    for stepped in (flow, flow.with_steps(2 * flow.n_steps)):
-        y, log_det = stepped.forward(u)
-        works.append(problem.target(y)[0] - log_det)
-    return (works[0] - works[1]).abs().mean().item()
+def integrator_bias(flow: FittedFlow, problem: Problem, base: Gaussian, seed: int) -> float:
+    """Mean size of the change of the work when the number of steps is doubled, kT."""
+    return step_bias(flow, _works(problem, base, seed))
 
 
-def save_flow(path: Path, problem: Problem, flow: Transport) -> None:
+def _works(problem: Problem, base: Gaussian, seed: int) -> Works:
+    generator = stream(seed, "integrator")
+    return works_on(base, lambda u: problem.target(u)[0], STEP_SAMPLES, generator)
+
+
+def transport_flow(
+    base: Gaussian,
+    fields: Sequence[TransportField],
+    coefficients: np.ndarray | Tensor,
+    n_steps: int,
+) -> FittedFlow:
+    """The flow of u K u / 2 and the functions of ``fields``, seen by a base of precision K."""
+    whitened = WhitenedField(base, fields)
+    return FittedFlow(whitened, coefficients, Whitened(base), n_steps=n_steps)
+
+
+def fields_of(flow: FittedFlow) -> tuple[TransportField, ...]:
+    """What drives a transport flow besides u K u / 2."""
+    return flow.field.parts if isinstance(flow.field, WhitenedField) else ()
+
+
+def save_flow(path: Path, problem: Problem, flow: FittedFlow) -> None:
     """Write coefficients and what tells whether another system is the same crystal."""
     tensors = {
-        "coefficients": torch.from_numpy(flow.coefficients),
-        "grids": torch.tensor(problem.grids(flow.fields), dtype=torch.float64),
+        "coefficients": flow.coefficients,
+        "grids": torch.tensor(problem.grids(fields_of(flow)), dtype=torch.float64),
     }
     header = {
         "flow": KIND,
@@ -175,18 +184,18 @@ def save_flow(path: Path, problem: Problem, flow: Transport) -> None:
     save(path, tensors, header)
 
 
-def _first_order(flow: Transport) -> Tensor | None:
+def _first_order(flow: FittedFlow) -> Tensor | None:
     """Weights of the first-order functions whose response drives the flow too."""
-    for response in flow.fields:
+    for response in fields_of(flow):
         if isinstance(response, ResponseField):
             own = dict(zip(response.pairs, response.weights, strict=True))
-            others = [field for field in flow.fields if field is not response]
+            others = [field for field in fields_of(flow) if field is not response]
             parts = [own.get(field, np.zeros(field.size)) for field in others]
             return torch.from_numpy(np.concatenate(parts))
     return None
 
 
-def load_flow(path: Path, problem: Problem, base: Gaussian) -> Transport:
+def load_flow(path: Path, problem: Problem, base: Gaussian) -> FittedFlow:
     """Read coefficients fitted at this or any other size of the same crystal.
 
     ``path`` is the file or the run directory that holds it. Raises InputError("flow", ...) for
@@ -217,7 +226,7 @@ def load_flow(path: Path, problem: Problem, base: Gaussian) -> Transport:
     columns = 1 + sum(field.size for field in fields)
     fits = coefficients.ndim == 2 and coefficients.shape[1] == columns
     _require(fits, coefficients, "fields that this cell can have", file)
-    return Transport(base, fields, coefficients.numpy(), n_steps=n_steps)
+    return transport_flow(base, fields, coefficients, n_steps)
 
 
 def _require(right: bool, tensor: Tensor, what: str, file: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import GradientField, Point
 from helmflow.recipes.path.problem import Problem
 from helmflow.results import Observable
 from helmflow.samplers.hmc import ChainState, InterpolatedHMC
@@ -43,7 +43,7 @@ class LadderSampler:
         base: Gaussian,
         lam: Sequence[float],
         chains: Sequence[int],
-        fields: Sequence[Field],
+        fields: Sequence[GradientField],
         generator: Generator,
     ) -> None:
         self.problem = problem
@@ -142,7 +142,7 @@ class LadderSampler:
         """Where the chains at the target are: (chains at the target, n)."""
         return self._chains().u[self._at_target]
 
-    def start_over(self, fields: Sequence[Field]) -> None:
+    def start_over(self, fields: Sequence[GradientField]) -> None:
         """Forget all records and record the Stein functions of other fields from now on."""
         self._fields, self.records = fields, Records()
 

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.fields.base import Field, TransportField
+from helmflow.fields.base import GradientField, TransportField
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.shapes import Values
 from helmflow.system import System
@@ -40,7 +40,7 @@ class Problem(ABC):
         """Force constants (n, n) of a first Gaussian base, in kT/length^2."""
 
     @abstractmethod
-    def fields(self, base: Gaussian) -> Sequence[Field]:
+    def fields(self, base: Gaussian) -> Sequence[GradientField]:
         """Generators of the control variates."""
 
     @abstractmethod
