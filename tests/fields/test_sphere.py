@@ -18,27 +18,6 @@ def weights(size, seed=1, scale=1.0):
     return scale * torch.randn(size, generator=generator, dtype=torch.float64)
 
 
-def test_divergence_by_finite_differences():
-    made, x = field(), positions(1, n=6)
-    c = weights(made.size)
-    h = 1e-5
-    steps = h * torch.eye(18, dtype=torch.float64).reshape(18, 6, 3)
-    up, _ = made.velocity(x + steps, 0.0, c)
-    down, _ = made.velocity(x - steps, 0.0, c)
-    expected = ((up - down).reshape(18, 18).diagonal() / (2.0 * h)).sum()
-    _, divergence = made.velocity(x, 0.0, c)
-    torch.testing.assert_close(divergence[0], expected, rtol=1e-6, atol=1e-6)
-
-
-def test_stein_functions_are_those_of_the_field():
-    made, x = field(), positions(11)
-    c, gradient = weights(made.size), positions(11, seed=5)
-    velocity, divergence = made.velocity(x, 0.5, c)
-    expected = divergence - (velocity * gradient).sum((1, 2))
-    torch.testing.assert_close(c @ made.stein(x, gradient, 0.5), expected, rtol=1e-9, atol=1e-8)
-    assert len(made.families) == made.size
-
-
 def test_the_field_is_periodic_and_permutes_with_the_particles():
     made, x = field(), positions(3)
     c = weights(made.size)
