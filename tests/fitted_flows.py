@@ -2,11 +2,10 @@
 
 from functools import cache
 
-from helmflow.bijectors.transport import Transport
 from helmflow.densities.flow import Flow
 from helmflow.families.flow.path_samples import fit_coefficients, sample_path
 from helmflow.families.flow.recipe import MadeFlow
-from helmflow.families.flow.transport import TransportRecipe
+from helmflow.families.flow.transport import TransportRecipe, transport_flow
 from helmflow.families.path.base import build_base
 from helmflow.families.registry import family_of
 from helmflow.settings import FlowSettings, Settings
@@ -30,7 +29,7 @@ def fitted(name, n_steps=4):
     problem, base = problem_and_base(name)
     path = sample_path(problem, base, Run("fitted", SETTINGS))
     coefficients = fit_coefficients(path.samples).coefficients
-    return problem, base, path.fields, Transport(base, path.fields, coefficients, n_steps=n_steps)
+    return problem, base, path.fields, transport_flow(base, path.fields, coefficients, n_steps)
 
 
 def recipe(problem, base):

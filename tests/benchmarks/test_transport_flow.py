@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from benchmarks.rows import ROWS
-from helmflow.bijectors.transport import Transport
 from helmflow.densities.flow import Flow
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.reweighting import kish_ess
@@ -24,6 +23,7 @@ from helmflow.families.flow.transport import (
     load_flow,
     sample_path,
     save_flow,
+    transport_flow,
     with_enough_steps,
 )
 from helmflow.families.path.base import build_base
@@ -70,7 +70,7 @@ def fitted(tmp_path_factory):
         base, _ = build_base(problem, SETTINGS)
         found = sample_path(problem, base, SETTINGS, lambda done, total: None)
         coefficients = fit_coefficients(found.samples).coefficients
-        flow = Transport(base, found.fields, coefficients, n_steps=1)
+        flow = transport_flow(base, found.fields, coefficients, 1)
         save_flow(path, problem, flow)
         return path, time.process_time() - start
 

@@ -16,7 +16,7 @@ from helmflow.errors import InputError
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.families import run
-from helmflow.families.flow.field_flow import step_bias, stepped, train_field_flow
+from helmflow.families.flow.field_flow import stepped, train_field_flow
 from helmflow.families.path.base import build_base
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.samples import sample_flow
@@ -242,7 +242,7 @@ def test_kinds_belong_to_fields_or_crystals():
 def test_a_coarse_integrator_is_seen_by_doubling_its_steps(finished):
     problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = load_field_flow(finished[0], problem, "continuous")
-    coarse, fine = (step_bias(stepped(flow, n), problem, 0) for n in (2, 16))
+    coarse, fine = (integrator_bias(stepped(flow, n), problem, 0) for n in (2, 16))
     assert coarse > 10.0 * fine
 
 

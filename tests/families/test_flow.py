@@ -15,7 +15,7 @@ from assertions import assert_consistent
 from fitted_flows import fitted, load_flow, problem_and_base, save_flow
 from helmflow.bijectors.affine import Affine
 from helmflow.bijectors.base import Bijector
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
 from helmflow.errors import ConvergenceError, InputError
@@ -28,6 +28,7 @@ from helmflow.families.flow.certificate import divergence_error, partner_spread
 from helmflow.families.flow.path_samples import fit_coefficients, sample_path
 from helmflow.families.flow.prepare import PreparedFlow
 from helmflow.families.flow.recipe import MadeFlow
+from helmflow.families.flow.transport import transport_flow
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.families.samples import sample_flow
@@ -166,13 +167,13 @@ def test_a_resumed_run_keeps_its_own_flow(finished, tmp_path):
 
 
 def test_a_flow_that_diverges_is_one_line(monkeypatch):
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wild(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, divergence + torch.where(x[:, 0] > 2.0, torch.nan, 0.0)
 
-    monkeypatch.setattr(Transport, "velocity", wild)
+    monkeypatch.setattr(FittedFlow, "velocity", wild)
     settings = QUICK.model_copy(update={"flow": FlowSettings(sweeps=8, steps=2)})
     with pytest.raises(ConvergenceError, match="the flow diverges on"):
         flow_run("lennard_jones/fcc_32", settings=settings)
@@ -198,13 +199,13 @@ def test_damaged_or_missing_flow_is_refused(tmp_path):
 
 
 def test_a_planted_wrong_log_determinant_is_caught(monkeypatch):
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wrong(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, divergence + 0.3
 
-    monkeypatch.setattr(Transport, "velocity", wrong)
+    monkeypatch.setattr(FittedFlow, "velocity", wrong)
     result = flow_run("lennard_jones/fcc_32")
     assert result.grade == "F"
     failed = {check.name for check in result.checks if not check.passed}
@@ -225,7 +226,7 @@ def test_a_planted_wrong_trace_of_a_field_is_caught(monkeypatch):
     assert not checks_of(result)["log-determinant"].passed
     problem, base = problem_and_base("lennard_jones/fcc_32")
     path = sample_path(problem, base, Run("test", QUICK))
-    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    flow = transport_flow(base, path.fields, fit_coefficients(path.samples).coefficients, 4)
     assert divergence_error(flow, base, stream(0, "points")) > 0.1
     monkeypatch.undo()
     assert divergence_error(flow, base, stream(0, "points")) < 1e-6
@@ -268,7 +269,7 @@ def test_names_of_the_atoms_do_not_change_a_flow(tmp_path):
     ]
     base, _ = build_base(problem, QUICK)
     path = sample_path(problem, base, Run("test", QUICK))
-    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    flow = transport_flow(base, path.fields, fit_coefficients(path.samples).coefficients, 4)
     u, log_q = draw(Flow(base, flow), 512, stream(3, "draws"))
     assert kish_ess(-(problem.target(u)[0] + log_q)) > 0.7 * 512
 

@@ -11,7 +11,7 @@ from assertions import assert_consistent
 from helmflow.families.path.base import build_base
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.registry import family_of
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import GradientField, Point
 from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
@@ -208,7 +208,7 @@ def test_every_stein_function_has_zero_mean(name):
     assert_zero_means(*equilibrium_statistics(name, chains=chains, sweeps=sweeps))
 
 
-class Mutant(Field):
+class Mutant(GradientField):
     def __init__(self, field):
         self.field, self.size = field, field.size
 

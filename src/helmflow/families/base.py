@@ -91,7 +91,9 @@ class Family(ABC):
                 continue
             for key in sorted(table.model_fields_set):
                 value, default = getattr(table, key), type(table).model_fields[key].default
-                usual = (default, self.flow_kind) if (name, key) == ("flow", "kind") else (default,)
+                usual = (
+                    (default, self.flow_kind) if (name, key) == ("flow", "kind") else (default,)
+                )
                 if f"{name}.{key}" not in read and value not in usual:
                     unread = f"none: {self.noun} by method {settings.method} does not read it"
                     raise InputError(f"{name}.{key}", unread, repr(value))

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helmflow.bijectors.base import Bijector
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.families.flow.path_samples import PathSamples
 from helmflow.families.path.problem import Problem
 from helmflow.fields.base import TransportField
+from helmflow.fields.whitened import WhitenedField
 from helmflow.skeleton.kept import Form, Kept, read_flow
 from helmflow.skeleton.run import Run, Stage
 
@@ -26,12 +27,12 @@ class MadeFlow:
 
     density: Density
     bijector: Bijector
-    transport: Transport | None = None
+    transport: FittedFlow | None = None
 
     @property
     def fields(self) -> Sequence[TransportField] | None:
         """What drives the fitted part."""
-        return None if self.transport is None else self.transport.fields
+        return None if self.transport is None else fields_of(self.transport)
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,8 @@ class FlowRecipe(ABC):
             return replace(kept, tensors=tensors, kind=self.kind, energy=energy)
 
         return Form(pack, self.build)
+
+
+def fields_of(flow: FittedFlow) -> tuple[TransportField, ...]:
+    """What drives a transport flow besides u K u / 2."""
+    return flow.field.parts if isinstance(flow.field, WhitenedField) else ()

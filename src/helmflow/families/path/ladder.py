@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.nodes import Nodes
 from helmflow.families.path.problem import Problem
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import GradientField, Point
 from helmflow.results import Observable
 from helmflow.samplers.hmc import ChainState, InterpolatedHMC
 from helmflow.skeleton.run import Run
@@ -45,7 +45,7 @@ class LadderSampler:
         base: Gaussian,
         lam: Sequence[float],
         chains: Sequence[int],
-        fields: Sequence[Field],
+        fields: Sequence[GradientField],
         generator: Generator,
     ) -> None:
         self.problem = problem
@@ -155,7 +155,7 @@ class LadderSampler:
         """Where the chains at the target are: (chains at the target, n)."""
         return self._chains().u[self._at_target]
 
-    def start_over(self, fields: Sequence[Field]) -> None:
+    def start_over(self, fields: Sequence[GradientField]) -> None:
         """Forget all records and record the Stein functions of other fields from now on."""
         self._fields, self.records = fields, Records()
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.sphere_growth import SphereGrowth
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.estimators.estimate import Estimate
 from helmflow.families.solvation.growth_path import GrowthPath, record
 from helmflow.families.solvation.path_fit import Clock, PathFit, fit_path
@@ -50,7 +50,7 @@ class SolvationResult:
     integral: Estimate
     plain_integral: Estimate
     fit: TransportFit
-    map: SphereGrowth
+    map: FittedFlow
     cpu_seconds: Mapping[str, float]
     n_evaluations: int
 
