@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from helmflow.families.flow.field_files import FILE, load_field_flow, save_field_flow
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from assertions import assert_consistent
@@ -15,19 +13,26 @@ from helmflow.densities.free_field import FreeField
 from helmflow.errors import InputError
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.families import run
-from helmflow.families.flow.field_flow import stepped, train_field_flow
+from helmflow.families import family_of, run
+from helmflow.families.flow.field_flow import (
+    FieldRecipe,
+    integrator_bias,
+    stepped,
+    train_field_flow,
+)
+from helmflow.families.flow.recipe import MadeFlow
 from helmflow.families.path.base import build_base
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.samples import sample_flow
-from helmflow.results import RunDirectory
+from helmflow.results import FLOW, RunDirectory
 from helmflow.settings import (
     FlowSettings,
-    NetworkSettings,
     SamplingSettings,
     Settings,
     TrainingSettings,
 )
+from helmflow.skeleton.kept import read_flow, write_kept
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system
 from helmflow.training.plan import DivergenceError
@@ -64,7 +69,18 @@ def problem_of(path, extent, mass_squared, coupling):
 
 def trained(problem, chosen):
     base, _ = build_base(problem, chosen)
-    return train_field_flow(problem, base, chosen, None, lambda event: None)
+    return train_field_flow(problem, base, Run("trained", chosen))
+
+
+def recipe(problem, kind="continuous"):
+    base, _ = build_base(problem, Settings(base={"kind": "harmonic"}))
+    return FieldRecipe(problem, base, Run("field", settings(kind)), 1.0)
+
+
+def load_field_flow(path, problem, kind="continuous"):
+    """Read it as `--flow` does, without looking for the number of steps."""
+    made = recipe(problem, kind)
+    return made.build(read_flow(path, [made.kind], problem.fingerprint())).density
 
 
 def weighed(flow, problem, n=4096, seed=3):
@@ -75,15 +91,15 @@ def weighed(flow, problem, n=4096, seed=3):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "phi4"
-    chosen = settings().resolved("lattice_field")
     system = load_system("lattice/phi4_4")
+    chosen = family_of(system).accept(settings())
     directory = RunDirectory.create(path, chosen.to_toml(), system.digest, system="lattice/phi4_4")
     return path, run(system, chosen, directory, lambda event: None)
 
 
 def test_the_default_flow_of_a_field_is_continuous():
-    assert Settings().resolved("lattice_field").flow.kind == "continuous"
-    assert Settings().resolved("crystal").flow.kind == "transport"
+    for name, kind in (("lattice/phi4_4", "continuous"), ("ice/mw_cubic_8", "transport")):
+        assert family_of(load_system(name)).accept(Settings()).flow.kind == kind
 
 
 def test_run_is_exact_and_certified(finished):
@@ -157,7 +173,7 @@ def test_training_that_diverges_starts_again_with_smaller_steps(monkeypatch):
     def diverging(module, loss, plan, generator, **others):
         rates.append(plan.learning_rate)
         if len(rates) < 3:
-            raise DivergenceError("diverged", 0.0, 1, None)
+            raise DivergenceError("diverged", 0.0, 1)
 
     monkeypatch.setattr("helmflow.families.flow.field_flow.train", diverging)
     trained(problem, settings(steps=10))
@@ -193,33 +209,35 @@ def test_exact_samples_of_a_run(finished):
     assert samples.n_eff > 1000
 
 
-def test_files_keep_every_weight(finished, tmp_path):
+def test_files_keep_every_weight(finished):
     problem = LatticeProblem(load_system("lattice/phi4_4"))
-    flow = load_field_flow(finished[0], problem, "continuous")
-    save_field_flow(tmp_path / FILE, flow, problem, "continuous", NetworkSettings())
-    one, two = (load_file(path / FILE) for path in (finished[0], tmp_path))
+    made = recipe(problem)
+    flow = load_field_flow(finished[0], problem)
+    again = made.form.unpack(made.form.pack(MadeFlow(flow, flow.bijector))).density
+    one, two = flow.state_dict(), again.state_dict()
     assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one if key != "n_evaluations")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert again.bijector.n_steps == flow.bijector.n_steps
 
 
 def test_a_flow_of_another_action_or_kind_is_refused(finished, tmp_path):
     other = problem_of(tmp_path, 4, -4.0, 7.0)
-    with pytest.raises(InputError, match="flow: expected a flow of this action"):
+    with pytest.raises(InputError, match="flow: expected a flow of this energy"):
         load_field_flow(finished[0], other, "continuous")
     own = LatticeProblem(load_system("lattice/phi4_4"))
-    with pytest.raises(InputError, match=r"flow.kind: expected 'continuous'"):
+    with pytest.raises(InputError, match=r"flow: expected one of kind coupling flow of a field"):
         load_field_flow(finished[0], own, "coupling")
-    with pytest.raises(InputError, match="flow: expected a run of --method flow"):
+    with pytest.raises(InputError, match="flow: expected a run that keeps a flow"):
         load_field_flow(tmp_path, own, "continuous")
 
 
 def test_weights_that_are_nan_are_refused(finished, tmp_path):
     problem = LatticeProblem(load_system("lattice/phi4_4"))
-    flow = load_field_flow(finished[0], problem, "continuous")
+    made, flow = recipe(problem), load_field_flow(finished[0], problem)
     flow.bijector.coefficients[0, 0, 0] = math.nan
-    save_field_flow(tmp_path / FILE, flow, problem, "continuous", NetworkSettings())
+    write_kept(tmp_path / FLOW, made.form.pack(MadeFlow(flow, flow.bijector)), {})
     with pytest.raises(InputError, match="flow: expected finite weights, got NaN"):
-        load_field_flow(tmp_path, problem, "continuous")
+        load_field_flow(tmp_path, problem)
 
 
 def test_couplings_need_even_extents(tmp_path):
@@ -235,7 +253,7 @@ def test_couplings_need_even_extents(tmp_path):
 
 def test_kinds_belong_to_fields_or_crystals():
     for name, kind in (("lattice/phi4_4", "local"), ("ice/mw_cubic_8", "continuous")):
-        with pytest.raises(InputError, match=r"flow.kind: expected transport, co"):
+        with pytest.raises(InputError, match=r"flow.kind: expected (transport|continuous) or co"):
             run(load_system(name), settings(kind), None, lambda event: None)
 
 

@@ -70,7 +70,9 @@ class FlowRecipe(ABC):
         kept = read_flow(source, [self.kind], self.problem.fingerprint())
         try:
             return self.fit_steps(self.build(kept))
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, RuntimeError, InputError) as error:
+            if isinstance(error, InputError) and error.field == "flow":
+                raise
             raise InputError("flow", f"a whole {self.kind}", f"{source} ({error})") from error
 
     @property
