@@ -1,6 +1,8 @@
 """What flows, densities and recipes need to know about a Riemannian manifold."""
 
+import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,16 +10,73 @@ from torch import Tensor
 from helmflow.shapes import Configs, Values
 
 
+class Picture(NamedTuple):
+    """A surface as a rectangle: its points (n m, n_coordinates) at ``first`` x ``second``."""
+
+    first: Tensor
+    second: Tensor
+    points: Configs
+
+
 class Manifold(ABC):
     """A complete Riemannian manifold whose points are rows of ``n_coordinates`` numbers.
 
-    ``dim`` is its dimension and ``log_volume`` the logarithm of its volume, infinite if it is
-    not compact. Tangent vectors are given in the same coordinates as points.
+    ``letter`` and ``dim`` are its name in a system file, ``T2`` say. ``log_volume`` is the
+    logarithm of its volume, infinite if it is not compact. Tangent vectors are given in the same
+    coordinates as points. To add one: a subclass with what is abstract here, in a file of its own,
+    and its name in `FACTORS` of ``product.py``.
     """
 
+    letter: str
     dim: int
     n_coordinates: int
     log_volume: float
+
+    n_features: int
+    """Columns of `features`."""
+
+    n_angles: int = 0
+    """How many coordinates are angles that can be moved on their own: all, or none."""
+
+    grid_sizes: tuple[int, int] | None = None
+    """Nodes per dimension of two grids; None where there are too many dimensions for a grid."""
+
+    grid_span: float = math.pi
+    """What the nodes along one dimension of a grid span, in radians."""
+
+    convention: str = ""
+    """What a reader of ln Z must know of the measure beyond the name and the volume."""
+
+    def __repr__(self) -> str:
+        return f"{self.letter}{self.dim}"
+
+    @property
+    def compact(self) -> bool:
+        """Whether the volume is finite."""
+        return math.isfinite(self.log_volume)
+
+    @property
+    def factors(self) -> tuple["Manifold", ...]:
+        """The manifolds that this one is a product of: itself, if it is none."""
+        return (self,)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Coordinates of each factor."""
+        return [factor.n_coordinates for factor in self.factors]
+
+    @property
+    def cover(self) -> "Manifold":
+        """The manifold of the same coordinates on which different rows are different points."""
+        return self
+
+    def aliases(self, x: Configs) -> list[Configs]:
+        """Other rows for the same points: densities and energies must agree on them."""
+        return []
+
+    @abstractmethod
+    def features(self, x: Configs) -> Tensor:
+        """What networks see of points: smooth functions of them, (batch, n_features)."""
 
     @abstractmethod
     def require(self, x: Configs) -> None:
@@ -42,6 +101,14 @@ class Manifold(ABC):
         About n nodes per dimension. Raises InputError where such a grid has no use.
         """
 
+    def tangent(self, x: Configs, v: Configs) -> Configs:
+        """The part of v (batch, n_coordinates) that is tangent to the manifold at x."""
+        return v
+
     def distance(self, x: Configs, y: Configs) -> Values:
         """Geodesic distance (batch,) of two points."""
         return self.log(x, y).norm(dim=-1)
+
+    def picture(self, n_steps: int) -> Picture | None:
+        """A grid to draw the manifold on, None where it is no surface."""
+        return None

@@ -86,8 +86,8 @@ class System:
         """One sentence that says what the absolute free energy of this system counts."""
         if self.manifold is not None:
             return (
-                f"ln Z = ln of the integral of exp(-u) over {self.manifold}, its volume "
-                f"{math.exp(self.manifold.log_volume):.10g}"
+                f"ln Z = ln of the integral of exp(-u) over {self.manifold}"
+                f"{self.manifold.convention}, its volume {math.exp(self.manifold.log_volume):.10g}"
             )
         if self.final is not None:
             return "f_B - f_A of the configurational integrals, in kT; momenta cancel"
