@@ -56,6 +56,6 @@ class MatrixFisher(Energy):
         t, weights = roots_legendre(QUADRATURE)
         first, second = 0.5 * (s[0] - s[1]) * (1.0 - t), 0.5 * (s[0] + s[1]) * (1.0 + t)
         exponent = first + second + s[2] * t
-        top = exponent.max()
+        top = float(exponent.max())
         terms = i0e(first) * i0e(second) * np.exp(exponent - top)
         return 2.0 * math.log(math.pi) + top + math.log(0.5 * float(weights @ terms))
