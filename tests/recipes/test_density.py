@@ -110,7 +110,7 @@ def test_custom_mixture_with_two_modes(tmp_path):
 
 def test_orientations_keep_antipodes(monkeypatch):
     """The recipe sees that q and -q are one rotation, and makes the flow say so to rounding."""
-    monkeypatch.setitem(architecture.SPHERE_SIZES, 3, ((120, 4.0, 8),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "S3", ((120, 4.0, 8),))
     system = load_system("sphere/orientations")
     u = CheckedPotential(system)
     fitted = fit_flow(system.manifold, u, 0, None, lambda *_: None)
@@ -130,7 +130,7 @@ def test_orientations_keep_antipodes(monkeypatch):
 
 def test_rotations_count_once(tmp_path, monkeypatch):
     """The same orientations on SO(3): one point for q and -q, ln 2 less, half the grid."""
-    monkeypatch.setitem(architecture.SPHERE_SIZES, 3, ((120, 4.0, 8),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "S3", ((120, 4.0, 8),))
     whole = load_system("sphere/orientations")
     text = whole.path.read_text().replace('manifold = "S3"', 'manifold = "SO3"')
     (tmp_path / "mine.toml").write_text(text)
@@ -181,7 +181,7 @@ def test_same_seed_same_numbers():
 
 def test_a_density_with_a_hole(monkeypatch):
     """+inf is weight zero: counted, never a wrong number."""
-    monkeypatch.setitem(architecture.TORUS_SIZES, 2, ((4, 16),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T2", ((4, 16),))
     system = broken_system("inf")
     result = free_energy(system, seed=0, target_error=0.05)
     inside = 2.0 * math.pi * np.i0(1.0)
@@ -322,7 +322,7 @@ class Callable:
 def test_energies_of_one_s_own(tmp_path, monkeypatch):
     """Values are enough, infinite ones too, and what cannot be an energy says why."""
     own = 'kind = "own"'
-    monkeypatch.setitem(architecture.TORUS_SIZES, 1, ((8, 64),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T1", ((8, 64),))
     system = load_system(write(tmp_path, "T1", own), energies={"own": Values})
     result = free_energy(system, seed=0)
     assert abs(result.value - math.log(2.0 * math.pi * np.i0(1.5))) < 5.0 * result.stderr + 1e-9
@@ -372,7 +372,7 @@ def test_mistakes_in_files(tmp_path, manifold, potential, message):
 
 def test_no_more_energies_than_asked_for(monkeypatch):
     """The fit takes what it takes; samples and grid make do with the rest."""
-    monkeypatch.setitem(architecture.TORUS_SIZES, 2, ((4, 16),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T2", ((4, 16),))
     system, counted = load_system("torus/unimodal"), []
     looked_at = system.energy.forward
     monkeypatch.setattr(system.energy, "forward", lambda x: counted.append(len(x)) or looked_at(x))

@@ -22,30 +22,23 @@ class Manifold(ABC):
     """A complete Riemannian manifold whose points are rows of ``n_coordinates`` numbers.
 
     ``letter`` and ``dim`` are its name in a system file, ``T2`` say. ``log_volume`` is the
-    logarithm of its volume, infinite if it is not compact. Tangent vectors are given in the same
-    coordinates as points. To add one: a subclass with what is abstract here, in a file of its own,
-    and its name in `FACTORS` of ``product.py``.
+    logarithm of its volume, infinite if it is not compact, and ``convention`` what a reader of
+    ln Z must know of the measure beyond that. Tangent vectors are given in the same coordinates
+    as points, of which ``n_angles`` are angles: all or none. ``grid_sizes`` are the nodes per
+    dimension of two grids (None in many dimensions), which span ``grid_span`` radians.
+
+    To add one: a file with a subclass, and its name in `FACTORS` of ``product.py``.
     """
 
     letter: str
     dim: int
     n_coordinates: int
-    log_volume: float
-
     n_features: int
-    """Columns of `features`."""
-
+    log_volume: float
     n_angles: int = 0
-    """How many coordinates are angles that can be moved on their own: all, or none."""
-
     grid_sizes: tuple[int, int] | None = None
-    """Nodes per dimension of two grids; None where there are too many dimensions for a grid."""
-
     grid_span: float = math.pi
-    """What the nodes along one dimension of a grid span, in radians."""
-
     convention: str = ""
-    """What a reader of ln Z must know of the measure beyond the name and the volume."""
 
     def __repr__(self) -> str:
         return f"{self.letter}{self.dim}"

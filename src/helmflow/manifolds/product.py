@@ -117,13 +117,8 @@ class Product(Manifold):
         nodes, weights = self.factors[0].quadrature(n)
         for factor in self.factors[1:]:
             more, w = factor.quadrature(n)
-            nodes = torch.cat(
-                (
-                    nodes.repeat_interleave(len(more), 0),
-                    more.repeat(len(nodes), 1),
-                ),
-                -1,
-            )
+            pairs = (nodes.repeat_interleave(len(more), 0), more.repeat(len(nodes), 1))
+            nodes = torch.cat(pairs, -1)
             weights = (weights[:, None] * w).flatten()
         return nodes, weights
 

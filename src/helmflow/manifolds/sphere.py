@@ -87,14 +87,8 @@ class Sphere(Manifold):
         for dim in range(2, self.dim + 1):
             height, w = _gauss(n, 0.5 * dim - 1.0)
             radius = (1.0 - height.square()).sqrt()
-            grid = torch.cat(
-                (
-                    radius[:, None, None] * nodes,
-                    height[:, None, None].expand(-1, len(nodes), 1),
-                ),
-                -1,
-            )
-            nodes = grid.flatten(0, 1)
+            along = height[:, None, None].expand(-1, len(nodes), 1)
+            nodes = torch.cat((radius[:, None, None] * nodes, along), -1).flatten(0, 1)
             weights = (w[:, None] * weights).flatten()
         return nodes, weights
 

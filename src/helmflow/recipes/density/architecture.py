@@ -30,18 +30,18 @@ from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.sphere import Sphere
 from helmflow.streams import stream
 
-TORUS_SIZES = {1: ((8, 64), (24, 192)), 2: ((6, 24), (10, 48), (16, 64))}
-"""By dimension: radius in Fourier space, and nodes per angle."""
-
-SPHERE_SIZES = {
-    1: ((24, 8.0, 48), (64, 40.0, 128)),
-    2: ((100, 4.0, 16), (200, 6.0, 20), (400, 10.0, 40)),
-    3: ((300, 6.0, 12), (700, 8.0, 16)),
+POTENTIAL_MAPS: dict[str, tuple[tuple[float, ...], ...]] = {
+    "T1": ((8, 64), (24, 192)),
+    "T2": ((6, 24), (10, 48), (16, 64)),
+    "S1": ((24, 8.0, 48), (64, 40.0, 128)),
+    "S2": ((100, 4.0, 16), (200, 6.0, 20), (400, 10.0, 40)),
+    "S3": ((300, 6.0, 12), (700, 8.0, 16)),
 }
-"""By dimension: centres, their sharpness, and nodes per height."""
+"""Sizes of the potential maps of a manifold: radius in Fourier space, or centres and their
+sharpness, and last the nodes per dimension that it is fitted with."""
 
-MORE_CENTRES = 8
-"""Of the Moebius mixtures of a flow that has only one or two circles to map."""
+CENTRES, MORE_CENTRES = 5, 8
+"""Of the Moebius mixtures; the second for a sphere, which has one circle only."""
 
 ALIKE = 1e-9
 """Difference of energies, in kT, below which two are the same."""
@@ -77,8 +77,7 @@ class Architecture:
 
 def n_potential_maps(manifold: Manifold) -> int:
     """How many sizes of potential maps there are for a manifold: none where they are no use."""
-    sizes, _ = POTENTIAL_MAPS.get(manifold.cover.letter, ({}, None))
-    return len(sizes.get(manifold.dim, ()))
+    return len(POTENTIAL_MAPS.get(repr(manifold.cover), ()))
 
 
 def potential_map(
@@ -87,42 +86,27 @@ def potential_map(
     """A potential map before its fit, the nodes per dimension to fit it with, and its name."""
     if chosen.size is None or chosen.size >= n_potential_maps(manifold):
         raise InputError("manifold", "one with potential maps", repr(manifold))
-    sizes, make = POTENTIAL_MAPS[manifold.cover.letter]
-    *size, nodes = sizes[manifold.dim][chosen.size]
-    bijector, name = make(manifold.cover, size, chosen, seed)
-    return bijector, nodes, f"implicit potential map, {name}"
-
-
-def _torus_map(
-    torus: Manifold, size: Sequence[float], chosen: Architecture, seed: int
-) -> tuple[PotentialMap, str]:
-    potential = FourierPotential(torus.dim, *size)
-    name = f"{len(potential.coefficients)} Fourier coefficients"
-    return TorusPotentialMap(potential, torus.dim), name
-
-
-def _sphere_map(
-    sphere: Sphere, size: Sequence[float], chosen: Architecture, seed: int
-) -> tuple[PotentialMap, str]:
-    n, sharpness = size
-    centres = spread_points(sphere, n, stream(seed, f"centres {chosen.size}"))
-    inner: LinearPotential = RadialPotential(centres, sharpness)
-    name = f"{n} centres"
+    *size, nodes = POTENTIAL_MAPS[repr(manifold.cover)][chosen.size]
+    potential: LinearPotential
+    if manifold.n_angles:
+        potential = FourierPotential(manifold.dim, *size)
+        name = f"implicit potential map, {len(potential.coefficients)} Fourier coefficients"
+        return TorusPotentialMap(potential, manifold.dim), nodes, name
+    n, generator = int(size[0]), stream(seed, f"centres {chosen.size}")
+    potential = RadialPotential(spread_points(Sphere(manifold.dim), n, generator), size[1])
+    name = f"implicit potential map, {n} centres"
     if chosen.even:
-        one = torch.eye(sphere.n_coordinates, dtype=torch.float64)
-        inner, name = SymmetrisedPotential(inner, torch.stack((one, -one))), f"{name}, even"
-    return SpherePotentialMap(inner, sphere.dim), name
-
-
-POTENTIAL_MAPS = {"T": (TORUS_SIZES, _torus_map), "S": (SPHERE_SIZES, _sphere_map)}
-"""By the letter of a manifold: the sizes of its potential maps, and what makes one."""
+        one = torch.eye(manifold.n_coordinates, dtype=torch.float64)
+        potential = SymmetrisedPotential(potential, torch.stack((one, -one)))
+        name += ", even"
+    return SpherePotentialMap(potential, manifold.dim), nodes, name
 
 
 def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow, str]:
     """A flow that is trained, before that, and its name."""
     generator = stream(seed, "network")
     base = UniformAndNormal(manifold)
-    centres = 5 if manifold.n_angles or len(manifold.factors) > 1 else MORE_CENTRES
+    centres = CENTRES if manifold.n_angles or len(manifold.factors) > 1 else MORE_CENTRES
     circle = Composed([CircularSpline(12), Rotation()]) if chosen.splines else circle_map(centres)
     kind = "splines" if chosen.splines else "Moebius mixtures"
     if manifold.n_angles:
@@ -178,10 +162,8 @@ def _rotations(manifold: Manifold, generator: torch.Generator) -> list[Bijector]
 
 def symmetries(manifold: Manifold, u: ReducedPotential, seed: int) -> Architecture:
     """What the energy shows of itself at a few points: even, or turning with all its angles."""
-    if manifold.cover is not manifold:
-        return Architecture(even=True)
-    if manifold.letter not in POTENTIAL_MAPS:
-        return Architecture()
+    if not manifold.n_angles and manifold.letter != "S":
+        return Architecture(even=manifold.cover is not manifold)
     x = manifold.uniform(32, stream(seed, "symmetries"))
     with torch.no_grad():
         value = u(x)
