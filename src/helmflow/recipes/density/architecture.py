@@ -91,7 +91,7 @@ def potential_map(
     if manifold.n_angles:
         potential = FourierPotential(manifold.dim, *size)
         name = f"implicit potential map, {len(potential.coefficients)} Fourier coefficients"
-        return TorusPotentialMap(potential, manifold.dim), nodes, name
+        return TorusPotentialMap(potential, manifold.dim), int(nodes), name
     n, generator = int(size[0]), stream(seed, f"centres {chosen.size}")
     potential = RadialPotential(spread_points(Sphere(manifold.dim), n, generator), size[1])
     name = f"implicit potential map, {n} centres"
@@ -99,7 +99,7 @@ def potential_map(
         one = torch.eye(manifold.n_coordinates, dtype=torch.float64)
         potential = SymmetrisedPotential(potential, torch.stack((one, -one)))
         name += ", even"
-    return SpherePotentialMap(potential, manifold.dim), nodes, name
+    return SpherePotentialMap(potential, manifold.dim), int(nodes), name
 
 
 def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow, str]:
