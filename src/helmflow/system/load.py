@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from helmflow.densities.reference import UniformAndNormal
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy, ParticleEnergy
 from helmflow.energies.gauge import GaugeEnergy
 from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import require_energies
+from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.product import parse_manifold
 from helmflow.streams import stream
 from helmflow.system.kinds import TABLES
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 POINTS = 64
 """Of a manifold at which the energy of a density is looked at before anything is computed."""
+
+SAME = 1e-9
+"""Relative difference of two energies below which they are one."""
 
 LATTICE_UNITS = Units("lattice spacing", "action")
 
@@ -122,12 +127,14 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
         raise InputError("manifold", f"{dim} dimensions, as the potential has", table.manifold)
     # angles do not belong on a line, where their density has no integral
     letter = getattr(energy, "letter", None)
-    if letter is not None and repr(manifold) != f"{letter}{dim}":
+    if letter is not None and f"{letter}{dim}" not in (repr(manifold), repr(manifold.cover)):
         raise InputError("manifold", f"{letter}{dim}, as the potential has", table.manifold)
-    if math.isfinite(manifold.log_volume):
+    if manifold.compact:
         _refuse_undefined(energy, manifold.uniform(POINTS, stream(0, "points")))
+    _refuse_two_values(energy, manifold)
+    counted = f"{manifold}{manifold.convention}"
     volume = f"its volume {math.exp(manifold.log_volume):.10g}"
-    convention = f"ln Z = ln of the integral of exp(-u) over {manifold}, {volume}"
+    convention = f"ln Z = ln of the integral of exp(-u) over {counted}, {volume}"
     system = plain_system(table, path, energy, manifold.dim, convention)
     return replace(system, units=Units("radian", "kT"), manifold=manifold)
 
@@ -214,6 +221,19 @@ def _refuse_undefined(energy: Energy, x: torch.Tensor) -> None:
         raise InputError("potential", "no energy of NaN or -inf", f"{value} at {where}")
     if not bool(torch.isfinite(values).any()):
         raise InputError("potential", "a finite energy somewhere", f"inf at {len(x)} points")
+
+
+def _refuse_two_values(energy: Energy, manifold: Manifold) -> None:
+    """An energy of orientations must be the same at both quaternions of one."""
+    x, _ = UniformAndNormal(manifold).sample_and_log_prob(POINTS, stream(0, "points"))
+    for alias in manifold.aliases(x):
+        with torch.no_grad():
+            values, others = energy(x), energy(alias)
+        apart = ~torch.isclose(values, others, SAME, SAME, equal_nan=True)
+        if bool(apart.any()):
+            pair = f"{values[apart][0].item():.6g} and {others[apart][0].item():.6g}"
+            expected = f"one energy for both rows of a point of {manifold} (x and -x)"
+            raise InputError("potential", expected, pair)
 
 
 def _refuse_unusable(energy: Energy, x: torch.Tensor) -> None:

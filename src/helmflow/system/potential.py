@@ -14,6 +14,7 @@ from helmflow.energies.growing_sphere import GrowingSphere
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.energies.phi4 import Phi4
 from helmflow.energies.product import DipoleOnSpring
+from helmflow.energies.rotation import MatrixFisher
 from helmflow.energies.rugged import SinesAndCosines
 from helmflow.energies.schwinger import Schwinger
 from helmflow.energies.sphere import (
@@ -62,6 +63,7 @@ ENERGIES: Mapping[str, EnergyFactory] = MappingProxyType(
         "power_spherical": PowerSpherical,
         "spherical_cauchy": SphericalCauchy,
         "dipole_on_spring": DipoleOnSpring,
+        "matrix_fisher": MatrixFisher,
     }
 )
 
