@@ -6,7 +6,6 @@ import numpy as np
 from helmflow.kernels import simd
 from helmflow.kernels.vectors import accumulate, fetch, subtract
 
-SIMD_DIGEST = "db7d4ee7473e"
 LOG2_E = 1.4426950408889634
 FAR = 900.0
 """Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""

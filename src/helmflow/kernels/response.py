@@ -19,7 +19,6 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-SIMD_DIGEST = "3358a8d74bd6"
 NUMBERS = 9
 """Per bond: six of the curvature (xx xy xz yy yz zz), three of the slope of its trace."""
 

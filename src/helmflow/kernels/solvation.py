@@ -7,7 +7,6 @@ from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
 from helmflow.kernels.simd import (
-    ENTRY,
     INNER,
     LANES,
     any_lane,
@@ -17,9 +16,6 @@ from helmflow.kernels.simd import (
     splat,
 )
 from helmflow.kernels.vectors import ATOM, accumulate, add, dot, fetch, scale, subtract
-
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "f082bfda5768"
 
 
 class Solvent(NamedTuple):
@@ -109,7 +105,7 @@ def _solute(x, g, n, box, radius, want_gradient):
     return energy, slope
 
 
-@njit(**ENTRY)
+@entry
 def energies(rows, radii, p, energy, slope, gradient, want_gradient):
     """Energies (B,), their derivatives by the radius (B,) and gradients (B, 3n) of ``rows``.
 

@@ -24,7 +24,6 @@ from helmflow.kernels.periodic_vectors import (
     waves,
 )
 from helmflow.kernels.simd import (
-    ENTRY,
     INLINE,
     INNER,
     LANES,
@@ -54,9 +53,6 @@ from helmflow.kernels.solvation_basis import (
     works,
 )
 from helmflow.kernels.vectors import ATOM, accumulate, add, dot, fetch, put, scale, subtract
-
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "aa444bfa854b"
 
 
 @njit(**INNER)
@@ -161,7 +157,7 @@ def _add_windowed(basis, window, bend, sums, features, at):
                 at += LANES
 
 
-@njit(**ENTRY)
+@entry
 def stein(rows, gradient, radii, basis, out):
     """Fill out[k, b] with div v_k - v_k . grad u of every field v_k.
 
@@ -296,7 +292,7 @@ def _combine(w, unit, wave, other, a, b):
     return add(scale(along, unit), add(scale(w[1], wave), scale(w[2], other)))
 
 
-@njit(**ENTRY)
+@entry
 def field(rows, weights, radius, basis, velocity, divergence):
     """Velocities (B, 3n) and divergences (B,) of the field with coefficients ``weights``."""
     batch, size = rows.shape

@@ -16,7 +16,6 @@ from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
 from helmflow.kernels.simd import (
-    ENTRY,
     INLINE,
     INNER,
     LANES,
@@ -40,7 +39,6 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-SIMD_DIGEST = "f082bfda5768"
 LOG2_E = 1.4426950408889634
 WIDTH = 4
 """Columns of the covariance factor that are multiplied together."""
@@ -253,7 +251,7 @@ def _scratch(k, size):
     return aligned(8 * k * LANES), aligned(3 * k * LANES), g, aligned(3 * k * LANES)
 
 
-@njit(**ENTRY)
+@entry
 def contract(u, s, weights, gradient, trace):
     """Gradient (B, 3n) and trace tr[C grad grad] (B,) of the weighted sum of all forms.
 
@@ -287,7 +285,7 @@ def contract(u, s, weights, gradient, trace):
         unpack(out, first, count, gradient)
 
 
-@njit(**ENTRY)
+@entry
 def stein(u, direction, s, out):
     """out[f, b] = grad phi_f . direction - tr[C grad grad phi_f] for every form f."""
     batch, n3 = u.shape
