@@ -91,11 +91,13 @@ class ListedEnergy(ParticleEnergy):
     def check_parameters(self) -> None:
         """Raise ``InputError`` where the parameters make no potential."""
 
-    def _check_positive(self, *names: str) -> None:
+    def _require(self, condition: bool, name: str, expected: str) -> None:
+        if not condition:
+            raise InputError(f"potential.{name}", expected, getattr(self, name))
+
+    def _require_positive(self, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            if not 0.0 < value < math.inf:
-                raise InputError(f"potential.{name}", "a positive number", value)
+            self._require(0.0 < getattr(self, name) < math.inf, name, "a positive number")
 
     @property
     @abstractmethod

@@ -13,6 +13,9 @@ from helmflow.energies.listed import ListedEnergy
 from helmflow.shapes import Values
 
 
+_COMMON = ("images", "skin", "cutoff", "shift")
+
+
 class PairPotential(ListedEnergy):
     """Sum over pairs of a function u of their distance, cut at r_c.
 
@@ -35,18 +38,27 @@ class PairPotential(ListedEnergy):
     cutoff: float
     shift: bool = True
 
+    # No fields: check_parameters sets them.
+    constants = ()
+    core = 0.0
+
     def __init_subclass__(cls, *, length: str) -> None:
         super().__init_subclass__()
         cls._length = length
 
-    @classmethod
-    def _pair_fields(cls) -> list[str]:
-        common = {entry.name for entry in fields(PairPotential)}
-        return [entry.name for entry in fields(cls) if entry.name not in common]
-
     def check_parameters(self) -> None:
-        """Raise ``InputError`` where a parameter is not positive, or they do not go together."""
-        self._check_positive(*self._pair_fields(), "cutoff")
+        """Raise ``InputError`` where a parameter is not positive, or they do not go together.
+
+        Sets ``constants``, which ``pair`` takes after r^2, to the parameters in their order. A
+        subclass may set others, and the ``core`` up to which u is infinite.
+        """
+        names = [entry.name for entry in fields(self) if entry.name not in _COMMON]
+        self._require_positive(*names, "cutoff")
+        self.constants = tuple(float(getattr(self, name)) for name in names)
+
+    def __post_init__(self, reference: Tensor, cell_matrix: Tensor) -> None:
+        super().__post_init__(reference, cell_matrix)
+        self._require(self.cutoff > self.core, "cutoff", f"more than the core, {self.core:.6g}")
 
     @property
     def length(self) -> float:
@@ -65,18 +77,13 @@ class PairPotential(ListedEnergy):
 
     @property
     def closest(self) -> float:
-        """Three tenths of a diameter."""
-        return 0.3 * self.length
+        """The core, or three tenths of a diameter."""
+        return max(0.3 * self.length, self.core)
 
     @property
     def units(self) -> tuple[float, float]:
         """What ``pair`` gives u in, and u'/r and u''; the kernel multiplies by them at the end."""
         return 1.0, 1.0
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        """What ``pair`` takes after r^2: by default the parameters, in their order."""
-        return tuple(float(getattr(self, name)) for name in self._pair_fields())
 
     @staticmethod
     @abstractmethod
@@ -85,7 +92,7 @@ class PairPotential(ListedEnergy):
 
     @abstractmethod
     def pair_energy(self, r: Tensor) -> Tensor:
-        """u(r) of distances of any shape, differentiable; without the shift."""
+        """u(r) of distances of any shape beyond the core, differentiable; without the shift."""
 
     @cached_property
     def at_cutoff(self) -> float:
@@ -114,5 +121,7 @@ class PairPotential(ListedEnergy):
         r2 = d.square().sum(-1)
         inside = r2 < self.cutoff**2
         # Replaced before roots and divisions, so that derivatives outside are zero, not NaN.
-        u = self.pair_energy(torch.where(inside, r2, self.cutoff**2).sqrt()) - self.offset
+        r = torch.where(inside, r2, self.cutoff**2).sqrt()
+        u = self.pair_energy(r.clamp_min(self.core)) - self.offset
+        u = torch.where(r2 <= self.core**2, torch.inf, u)
         return torch.where(inside, u, 0.0).sum(-1)

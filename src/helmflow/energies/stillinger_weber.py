@@ -49,7 +49,7 @@ class StillingerWeber(ListedEnergy):
 
     def check_parameters(self) -> None:
         """Raise ``InputError`` where a scale is not positive."""
-        self._check_positive("epsilon", "sigma", "a", "gamma")
+        self._require_positive("epsilon", "sigma", "a", "gamma")
 
     @property
     def range(self) -> float:

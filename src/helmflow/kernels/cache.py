@@ -1,14 +1,13 @@
 """Compiled kernels kept on disk, until any source that they may contain changes.
 
 Numba compares only the file of the kernel itself with what it kept. A kernel also contains what
-it calls, so the key here holds the text of every file of this package and, for a kernel made
-from a function of some other file, of that file too.
+it calls, so the names of the files here hold a digest of every source of this package and of the
+functions of other files that a kernel is made from. Files of another version are never opened.
 """
 
 import hashlib
 import inspect
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +17,32 @@ from numba.core.caching import FunctionCache
 from helmflow.kernels.simd import INNER
 
 
-@cache
-def _digest(*more: str) -> str:
-    """Of the sources of this package, and of files ``more``."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), *map(Path, more)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
 class SourceCache(FunctionCache):
-    """Numba's cache of one kernel with a digest of all its sources in place of its bytecode."""
+    """Numba's cache of a kernel whose name says what it was compiled from.
 
-    def __init__(self, kernel: Callable, *parts: Callable) -> None:
-        super().__init__(kernel)
-        names = [f"{part.__module__}.{part.__qualname__}" for part in parts]
-        self._sources = (_digest(*map(inspect.getfile, parts)), *names)
+    Numba would also compare what a closure holds, and compiled functions are never equal.
+    """
 
     def _index_key(self, signature: Any, codegen: Any) -> tuple:
-        return signature, codegen.magic_tuple(), self._sources
+        return signature, codegen.magic_tuple()
 
 
-def entry(kernel: Callable) -> Any:
-    """Compile a kernel that Python calls, and keep it on disk."""
-    compiled = njit(**INNER)(kernel)
-    compiled._cache = SourceCache(kernel)
-    return compiled
+def digest_of(*parts: Callable) -> str:
+    """Twelve digits for the sources of this package, and ``parts`` with their files."""
+    files = [*sorted(Path(__file__).parent.glob("*.py")), *map(Path, map(inspect.getfile, parts))]
+    names = "".join(f"{part.__module__}.{part.__qualname__}" for part in parts)
+    sources = b"".join(file.read_bytes() for file in files)
+    return hashlib.sha256(names.encode() + sources).hexdigest()[:12]
 
 
-def entry_with(part: Callable, kernel: Callable) -> Any:
-    """The same for a kernel that is a closure over the plain function ``part`` of a module.
+def entry(kernel: Callable, *parts: Callable) -> Any:
+    """Compile a kernel that Python calls, and keep it on disk.
 
-    A ``part`` that is a closure itself is compiled anew in every process: what it holds has no
-    text to compare.
+    ``parts``: the plain functions it is a closure over. One that is a closure itself is compiled
+    anew in every process, for what it holds has no text to compare.
     """
-    name = f"{part.__module__}.{part.__qualname__}"
-    # An index file of its own: numba reads all of it, and cannot where a module has gone.
-    kernel.__qualname__ = f"{kernel.__name__} of {name}".replace(" ", "_")
     compiled = njit(**INNER)(kernel)
-    if part.__closure__ is None:
-        compiled._cache = SourceCache(kernel, part)
+    if all(part.__closure__ is None for part in parts):
+        kernel.__qualname__ = f"{kernel.__qualname__}.{digest_of(*parts)}"
+        compiled._cache = SourceCache(kernel)
     return compiled

@@ -1,9 +1,18 @@
-"""Exponentials and logarithms of SIMD values."""
+"""Elementary functions of SIMD values: what a pair potential is written with."""
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.simd import INLINE, exp2, select, split_exponent
+from helmflow.kernels.simd import INLINE, exp2, select, split_exponent, sqrt
+
+__all__ = ["Vector", "Vectors", "exp", "log", "select", "sqrt"]
+
+Vector = Any
+"""In annotations: eight numbers handled as one."""
+
+Vectors = tuple[Vector, Vector, Vector]
 
 _LOG2_E = 1.4426950408889634
 _SQRT2 = 1.4142135623730951

@@ -24,7 +24,7 @@ from helmflow.kernels.blocks import (
     stretch,
     unpack,
 )
-from helmflow.kernels.cache import entry_with
+from helmflow.kernels.cache import entry
 from helmflow.kernels.covariance import quadratic, relative, trace
 from helmflow.kernels.simd import INLINE, INNER, LANES, any_lane, item, select, splat
 from helmflow.kernels.vectors import ATOM, accumulate, dot, fetch, scale, subtract
@@ -171,7 +171,7 @@ def energies_of(pair: Callable[..., Any]) -> Callable[..., None]:
             if block.g.size > 0:
                 unpack(block.g, first, count, out.gradient)
 
-    return entry_with(pair, energies)
+    return entry(energies, pair)
 
 
 @cache
@@ -195,4 +195,4 @@ def traces_of(pair: Callable[..., Any]) -> Callable[..., None]:
             spread(block_trace(block, longest, pairs, cut), first, count, out.trace)
             spread(squared, first, count, out.extent)
 
-    return entry_with(pair, traces)
+    return entry(traces, pair)

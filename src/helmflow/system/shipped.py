@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helmflow.errors import InputError
+from helmflow.system.reference import Reference
 from helmflow.system.schema import KINDS, SystemTable
-from helmflow.system.system import Reference
 from helmflow.tables import nearest, parse_table, read_toml
 
 
