@@ -12,7 +12,6 @@ from torch import Tensor
 from helmflow.energies.listed import ListedEnergy
 from helmflow.shapes import Values
 
-
 _COMMON = ("images", "skin", "cutoff", "shift")
 
 

@@ -163,7 +163,7 @@ def _nearest(d, box):
 
 @njit(**INLINE)
 def pair_vector(x, start, there, pairs, k):
-    """Vector of pair ``k``, backwards: from the atom stored at ``there`` to the one at ``start``."""
+    """Vector of pair ``k``, backwards: from its far atom, stored at ``there``, to ``start``."""
     # This way round the loads merge into the subtractions.
     d = (
         start[0] - load(x, there) - item(pairs.vectors, 3 * k),

@@ -74,7 +74,7 @@ def _block(pairs, size, size_g, covariances):
 
 
 def _block_energy(pair: Callable) -> Any:
-    """The loop ``(block, longest, pairs, cut)``: energy of a block; its gradient to ``block.g``."""
+    """The loop ``(block, longest, pairs, cut)``: energy of a block, its gradient to its ``g``."""
 
     @njit(**INLINE)
     def evaluate(d, cut):

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
+from helmflow.kernels.cache import entry
 from helmflow.kernels.simd import (
     INNER,
     LANES,
@@ -24,6 +25,14 @@ class Solvent(NamedTuple):
     box: float
     cutoff: float
     shift: float
+
+
+class Growth(NamedTuple):
+    """Energies (B,), their derivatives by the radius (B,), and gradients (B, 3n) or (B, 0)."""
+
+    energy: np.ndarray
+    slope: np.ndarray
+    gradient: np.ndarray
 
 
 @njit(**INNER)
@@ -106,13 +115,14 @@ def _solute(x, g, n, box, radius, want_gradient):
 
 
 @entry
-def energies(rows, radii, p, energy, slope, gradient, want_gradient):
-    """Energies (B,), their derivatives by the radius (B,) and gradients (B, 3n) of ``rows``.
+def energies(rows, radii, p, out):
+    """Fill ``out``, a `Growth`, from ``rows`` (B, 3n).
 
     Row b (3n,) meets a sphere of radius ``radii[b]`` at the origin. Everything in units of the
     solvent's epsilon and sigma; particles in contact give infinity or NaN.
     """
     batch, size = rows.shape
+    want_gradient = out.gradient.shape[1] > 0
     n = size // 3
     x, g = aligned(size * LANES), aligned(size * LANES)
     lengths, radius = np.empty(n), np.empty(LANES)
@@ -124,7 +134,7 @@ def energies(rows, radii, p, energy, slope, gradient, want_gradient):
             radius[lane] = radii[first + min(lane, count - 1)]
         value = _solvent(x, g, n, p, want_gradient)
         more, by_radius = _solute(x, g, n, p.box, load(radius, 0), want_gradient)
-        spread(value + more, first, count, energy)
-        spread(by_radius, first, count, slope)
+        spread(value + more, first, count, out.energy)
+        spread(by_radius, first, count, out.slope)
         if want_gradient:
-            unpack(g, first, count, gradient)
+            unpack(g, first, count, out.gradient)

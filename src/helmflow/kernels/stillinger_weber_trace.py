@@ -130,7 +130,7 @@ def _cross(kept, m, k, c0, blocks, at):
 
 @njit(**INNER)
 def _centre(x, i, last, pairs, c, scratch):
-    """Part of the trace of one block that has atom ``i`` at its centre, with pairs up to ``last``."""
+    """Part of the trace of one block with atom ``i`` at its centre and pairs up to ``last``."""
     kept, slots, blocks = scratch.kept, scratch.slots, scratch.blocks
     first = pairs.offsets[i]
     total = splat(0.0)
@@ -191,7 +191,7 @@ def _gather(covariance, i, last, pairs, blocks):
 
 
 def traces(u, pairs, c, covariance, out):
-    """Fill ``out``, a `Traces`, from rows ``u`` and C (3n, 3n); ``pairs`` lists every pair once."""
+    """Fill ``out``, a `Traces`, from rows ``u`` and C (3n, 3n); every pair is listed once."""
     _traces(u, both_ends(pairs), c, covariance, out)
 
 
@@ -201,9 +201,7 @@ def _traces(u, pairs, c, covariance, out):
     most = longest_list(pairs)
     x = aligned(_GROUP * size * LANES)
     sums = aligned(_GROUP * LANES)
-    scratch = Scratch(
-        aligned(most * _KEPT), np.empty(most, np.int64), np.empty(9 * most * most)
-    )
+    scratch = Scratch(aligned(most * _KEPT), np.empty(most, np.int64), np.empty(9 * most * most))
     lengths = np.empty(size // 3)
     bounds = np.empty(size // 3)
     for start in range(0, batch, _GROUP * LANES):
