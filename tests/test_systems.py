@@ -13,7 +13,7 @@ from structures import structures
 
 SHIPPED = {entry.name: entry for entry in shipped_systems()}
 CRYSTALS = sorted(structures())
-DENSITIES = ("torus", "sphere", "product", "toy")
+DENSITIES = ("torus", "sphere", "rotation", "product", "toy")
 LATTICE_ENERGY = {  # per particle, in the system's unit: kcal/mol, epsilon, eV
     "ice": -12.37798511,
     "lennard_jones": -6.30322645,
@@ -31,7 +31,7 @@ BETA = {
 
 def test_all_that_should_ship_does():
     densities = [name for name in SHIPPED if name.split("/")[0] in DENSITIES]
-    assert len(densities) == 21
+    assert len(densities) == 22
     gauge = [name for name in SHIPPED if name.startswith(GAUGE)]
     assert len(gauge) == 22
     scalar = [name for name in SHIPPED if name.startswith(("lattice/phi4_", "lattice/yukawa_"))]

@@ -31,6 +31,7 @@ _HOME = {
     "independence_metropolis": "helmflow.samplers.independence",
     "integrated_autocorrelation": "helmflow.estimators.autocorrelation",
     "kish_ess": "helmflow.estimators.reweighting",
+    "load_flow": "helmflow.families.samples",
     "load_system": "helmflow.system",
     "mbar": "helmflow.estimators.mbar",
     "merge_shards": "helmflow.families.two_states.shards",

@@ -21,9 +21,10 @@ from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.families.field_response import field_response
 from helmflow.families.flow.field_flow import build_field_flow, stepped, train_field_flow
 from helmflow.families.path.base import build_base
-from helmflow.families.path.lattice import LatticeField
+from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.settings import FlowSettings, NetworkSettings, Settings, TrainingSettings
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system
 
@@ -47,12 +48,12 @@ def trained(kind, seed):
     """The flow, and the processor seconds it took with everything."""
     torch.set_num_threads(1)
     start = time.process_time()
-    problem = LatticeField(load_system("lattice/phi4_8"))
+    problem = LatticeProblem(load_system("lattice/phi4_8"))
     settings = Settings(
         method="flow", seed=seed, flow=FlowSettings(kind=kind), training=TRAINING[kind]
     )
     base, _ = build_base(problem, settings)
-    flow = train_field_flow(problem, base, settings, None, lambda event: None)
+    flow = train_field_flow(problem, base, Run("trained", settings))
     return flow, time.process_time() - start
 
 
@@ -72,7 +73,7 @@ def weighed(flow, problem, seed, n=SAMPLES):
 @pytest.mark.parametrize("kind", LEAST)
 def test_quality(kind, seed):
     flow, seconds = trained(kind, seed)
-    problem = LatticeField(load_system("lattice/phi4_8"))
+    problem = LatticeProblem(load_system("lattice/phi4_8"))
     if kind == "continuous":
         flow = stepped(flow, FINE)
     work, chi = weighed(flow, problem, seed)
@@ -107,7 +108,7 @@ def test_volume_law(tmp_path):
     flow, _ = trained("continuous", SEEDS[0])
     logs = {}
     for extent, n in ((8, 16_000), (12, 8_000), (16, 4_000)):
-        problem = LatticeField(load_system(f"lattice/phi4_{extent}"))
+        problem = LatticeProblem(load_system(f"lattice/phi4_{extent}"))
         work, _ = weighed(at_extent(flow, extent), problem, 0, n)
         estimate = fep(work)
         logs[extent] = np.log(kish_ess(-work) / len(work))

@@ -25,8 +25,8 @@ from manifold_fits import torus_points
 
 pytestmark = pytest.mark.benchmark
 SEEDS = range(20)
-SMALL = {2: ((200, 6.0, 20),), 3: ((300, 6.0, 12),)}
-"""By dimension: centres, their sharpness, and nodes per height."""
+SMALL = {"S2": ((200, 6.0, 20),), "S3": ((300, 6.0, 12),)}
+"""Centres, their sharpness, and nodes per height."""
 
 LIMITS = {
     "sphere/four_modes": 1e-5,
@@ -56,7 +56,7 @@ def summary(name, found):
 @pytest.mark.parametrize("name", SPHERES)
 def test_spheres(name, monkeypatch):
     """As `helmflow run` fits them, with one small size, to densities turned at random."""
-    monkeypatch.setattr(architecture, "SPHERE_SIZES", SMALL)
+    monkeypatch.setattr(architecture, "POTENTIAL_MAPS", SMALL)
     system = load_system(name)
     manifold = system.manifold
     found = []

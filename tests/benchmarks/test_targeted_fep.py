@@ -12,10 +12,10 @@ import dipeptide
 from assertions import assert_calibrated
 from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.estimators.bar import bar
+from helmflow.families import free_energy
 from helmflow.families.growth.estimates import GrowthPlan, grow
 from helmflow.families.growth.family import GrowthFamily, growth_path
 from helmflow.families.growth.growth_path import record
-from helmflow.families.run import free_energy
 from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.families.two_states.temperature import at_beta, temperature_perturbation
 from helmflow.settings import Settings

@@ -7,10 +7,10 @@ import torch
 
 from helmflow.bijectors.circle_maps import ProjectionMixture, Rotation
 from helmflow.bijectors.elementwise import Composed
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes, inverse_laplacian
 from helmflow.bijectors.gradient_layer import GradientLayer, gradient_layers, su_generators
 from helmflow.bijectors.loop_couplings import LoopCouplings
 from helmflow.bijectors.plaquette_coupling import PlaquetteCoupling, plaquette_couplings
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport, inverse_laplacian
 from helmflow.bijectors.spectral import SpectralMap
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import circle_map
@@ -42,7 +42,7 @@ def links(shape, n, seed=0):
 
 def transport(n_steps=16, size=0.05):
     noise = torch.randn(3, PlaquetteField.size, generator=stream(1, "c"), dtype=torch.float64)
-    return PlaquetteTransport(size * noise, n_steps=n_steps).requires_grad_(requires_grad=False)
+    return FittedFlow(PlaquetteField(), size * noise, Plaquettes(), n_steps=n_steps)
 
 
 def randomised(module, size, seed=0):
@@ -106,7 +106,7 @@ def test_stein_functions_have_mean_zero():
     """Under Haar measure (slope zero) the mean divergence of every field is zero."""
     field = PlaquetteField()
     angles = plaquette_angles(links((4, 4), 20_000))
-    found = field.stein(angles, torch.zeros_like(angles))
+    found = field.stein(angles, torch.zeros_like(angles), 0.0)
     z = found.mean(1) / found.std(1).clamp_min(1e-12) * math.sqrt(20_000)
     assert float(z.abs().max()) < 5.0
 
@@ -284,6 +284,6 @@ def test_mistakes():
     with pytest.raises(InputError, match="n_colours"):
         SpectralMap(5, 0)
     with pytest.raises(InputError, match="columns"):
-        PlaquetteTransport(torch.zeros(2, 7), n_steps=4)
+        FittedFlow(PlaquetteField(), torch.zeros(2, 7), Plaquettes(), n_steps=4)
     with pytest.raises(InputError, match="extents"):
         transport().forward(torch.zeros(1, 2, 2, 8, dtype=torch.float64))

@@ -3,10 +3,10 @@ import torch
 from torch.autograd.functional import jacobian
 
 from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
 from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.bijectors.periodic import InCell
-from helmflow.bijectors.sphere_growth import SphereGrowth
 from helmflow.errors import InputError
 from helmflow.fields.sphere import SphereField
 from helmflow.streams import stream
@@ -39,9 +39,9 @@ def couplings():
 
 
 def growth(unit):
-    field = SphereField(EDGE / unit)
+    field = SphereField(EDGE / unit, (1.0, 1.1))
     weights = 0.003 * torch.randn(1, field.size, generator=stream(3, "c"), dtype=torch.float64)
-    return SphereGrowth(field, weights, (1.0, 1.1), n_steps=4)
+    return FittedFlow(field, weights, n_steps=4)
 
 
 MAPS = {"couplings": (couplings, 1.0, 1e-9), "transport": (lambda: growth(0.9), 0.9, 2e-4)}

@@ -17,11 +17,10 @@ from helmflow.densities.flow import Flow
 from helmflow.densities.reference import UniformAndNormal
 from helmflow.errors import InputError
 from helmflow.manifolds.product import Product, parse_manifold
-from helmflow.manifolds.sphere import Sphere
 from helmflow.streams import stream
 
 CIRCLE = Composed([CircularSpline(5), Rotation()])
-NAMES = ["T1 x S2 x R1", "R2 x S3 x T2", "S2 x S2", "T3 x R1"]
+NAMES = ["T1 x S2 x R1", "R2 x S3 x T2", "S2 x S2", "T3 x R1", "R3 x SO3", "SO3 x S1"]
 
 
 def shaken(module, strength=0.3):
@@ -47,7 +46,8 @@ def tangent_frames(manifold, x):
     blocks = []
     for factor, part in zip(manifold.factors, x.split(manifold.sizes, -1), strict=True):
         identity = torch.eye(factor.dim, dtype=x.dtype).expand(len(x), -1, -1)
-        blocks.append(factor.tangent_basis(part) if isinstance(factor, Sphere) else identity)
+        round_ = factor.cover.letter == "S"
+        blocks.append(factor.cover.tangent_basis(part) if round_ else identity)
     return torch.stack([torch.block_diag(*(block[k] for block in blocks)) for k in range(len(x))])
 
 
@@ -120,7 +120,7 @@ def test_mistakes():
     with pytest.raises(InputError, match="order"):
         ProductAutoregressive(product, CIRCLE, [8], order=[0, 0])
     with pytest.raises(InputError, match="manifold"):
-        ProductAutoregressive(Product([Sphere(1)]), CIRCLE, [8])
+        ProductAutoregressive(Product([product, product]), CIRCLE, [8])
     with pytest.raises(InputError, match="given"):
         TorusAutoregressive(2, CIRCLE, [8], n_given=3).forward(torch.zeros(4, 2).double())
     with pytest.raises(InputError, match="given"):

@@ -87,7 +87,7 @@ SPHERE = {
         ),
         d,
     )
-    for d in (2, 3, 4, 7)
+    for d in (1, 2, 3, 4, 7)
 }
 SPHERE |= {
     "moebius": (SphereMoebius(3, torch.tensor([0.3, 0.1, -0.5, 0.2]).double()), 3),
@@ -310,8 +310,6 @@ def test_mistakes():
         TorusCoupling([True, True], SPLINE, [8])
     with pytest.raises(InputError, match="n:"):
         RingTree(6, SPLINE, [8])
-    with pytest.raises(InputError, match="dim"):
-        RecursiveSphere(1, SPLINE, [8])
     with pytest.raises(InputError, match="centre"):
         SphereMoebius(2, torch.tensor([1.0, 0.0, 0.0]))
     with pytest.raises(InputError, match="shape"):

@@ -1,13 +1,13 @@
 """The transport flow as a map: determinant, inverse, order, symmetry."""
 
-import numpy as np
 import pytest
 import torch
 
 from fitted_flows import fitted
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.errors import InputError
 from helmflow.families.flow.certificate import log_det_error, probed_divergence
+from helmflow.families.flow.transport import transport_flow
 from helmflow.streams import stream
 
 NAMES = ["lattice/phi4_4", "ice/mw_cubic_8", "lennard_jones/fcc_32"]
@@ -65,7 +65,7 @@ def test_symmetry_partners_go_together():
 
 def test_zero_coefficients_are_the_identity():
     _, base, fields, flow = fitted("lennard_jones/fcc_32")
-    still = Transport(base, fields, np.zeros_like(flow.coefficients), n_steps=1)
+    still = transport_flow(base, fields, torch.zeros_like(flow.coefficients), 1)
     u = base.sample(4, stream(6, "u"))
     y, log_det = still.forward(u)
     torch.testing.assert_close(y, u, rtol=0, atol=1e-12)
@@ -75,20 +75,20 @@ def test_zero_coefficients_are_the_identity():
 def test_a_wrong_divergence_is_seen_by_random_probes(monkeypatch):
     _, base, _, flow = fitted("lennard_jones/fcc_32")
     assert probed_divergence(flow, base, stream(7, "probes")) < 4.0
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wrong(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, 1.3 * divergence
 
-    monkeypatch.setattr(Transport, "velocity", wrong)
+    monkeypatch.setattr(FittedFlow, "velocity", wrong)
     assert probed_divergence(flow, base, stream(7, "probes")) > 6.0
 
 
 def test_bad_input():
     _, base, fields, flow = fitted("lennard_jones/fcc_32")
     with pytest.raises(InputError, match="coefficients: expected"):
-        Transport(base, fields, flow.coefficients[:, 1:], n_steps=2)
+        transport_flow(base, fields, flow.coefficients[:, 1:], 2)
     with pytest.raises(InputError, match="n_steps: expected at least 1"):
         flow.with_steps(0)
     with pytest.raises(InputError, match="x: expected shape"):

@@ -11,8 +11,8 @@ from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants, self_consistent
 from helmflow.errors import InputError
 from helmflow.families.path.base import STIFFNESS, build_base
-from helmflow.families.path.crystal import Crystal
-from helmflow.families.path.lattice import LatticeField
+from helmflow.families.path.crystal_problem import CrystalProblem
+from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.manifolds.symmetry import lattice_symmetry
 from helmflow.settings import BaseSettings, Settings
 from helmflow.system import load_system
@@ -26,7 +26,7 @@ def base_of(problem, kind="self_consistent", *, seed=0, method="auto", iteration
 
 @pytest.mark.parametrize("name", ["ice/mw_cubic_8", "lennard_jones/fcc_32"])
 def test_force_constants_are_the_hessian(name):
-    crystal = Crystal(load_system(name))
+    crystal = CrystalProblem(load_system(name))
     energy, beta = crystal.system.energy, crystal.system.beta
     found = force_constants(crystal.target, crystal.symmetry, step=1e-4)
 
@@ -75,7 +75,7 @@ def test_one_quartic_oscillator_reaches_its_gap_equation(generator, a, c):
 def test_phi4_reaches_its_gap_equation(tmp_path, shape, m2, coupling):
     """K = K_free + 12 lambda <phi^2>_K, one number to solve for on a periodic lattice."""
     system = phi4_field(tmp_path, *shape, mass_squared=m2, coupling=coupling)
-    problem = LatticeField(system)
+    problem = LatticeProblem(system)
     base = base_of(problem, iterations=20)
     unit_mass = torch.linalg.eigvalsh(problem.starting_precision())  # 2 (k^2 + 1)
     free = unit_mass + 2.0 * (m2 - 1.0)
@@ -92,7 +92,7 @@ def test_phi4_reaches_its_gap_equation(tmp_path, shape, m2, coupling):
 def test_the_fit_lowers_the_divergence_from_the_target(name, generator):
     """KL(base || target) = <w>_base + ln Z, compared on the same white noise."""
     system = load_system(name)
-    problem = (Crystal if system.kind == "crystal" else LatticeField)(system)
+    problem = (CrystalProblem if system.kind == "crystal" else LatticeProblem)(system)
     start = Gaussian(
         problem.starting_precision(),
         n_translations=problem.n_translations,
@@ -109,20 +109,20 @@ def test_the_fit_lowers_the_divergence_from_the_target(name, generator):
 
 
 def test_the_fit_is_a_function_of_the_seed(tmp_path):
-    problem = LatticeField(phi4_field(tmp_path, 2, 3, mass_squared=1.0, coupling=1.0))
+    problem = LatticeProblem(phi4_field(tmp_path, 2, 3, mass_squared=1.0, coupling=1.0))
     ones = [base_of(problem, seed=seed).precision for seed in (1, 1, 2)]
     assert torch.equal(ones[0], ones[1])
     assert not torch.equal(ones[0], ones[2])
 
 
 def test_an_unstable_crystal_is_refused(tmp_path):
-    crystal = Crystal(fcc_crystal(tmp_path, density=0.7))
+    crystal = CrystalProblem(fcc_crystal(tmp_path, density=0.7))
     with pytest.raises(InputError, match=r"structure: .*imaginary mode.*on site \d+"):
         build_base(crystal, Settings())
 
 
 def test_the_einstein_base_is_isotropic():
-    crystal = Crystal(load_system("lennard_jones/fcc_32"))
+    crystal = CrystalProblem(load_system("lennard_jones/fcc_32"))
     phonons = base_of(crystal, "harmonic")
     springs = base_of(crystal, method="frenkel_ladd")
     found = springs.covariance.trace().item()
@@ -132,6 +132,6 @@ def test_the_einstein_base_is_isotropic():
 
 def test_automatic_fits_where_symmetry_makes_it_sharp(tmp_path):
     """Low symmetry keeps the phonons; a fit that runs away falls back to them and says so."""
-    field = LatticeField(phi4_field(tmp_path, 4, 4, mass_squared=-4.0, coupling=8.0))
+    field = LatticeProblem(phi4_field(tmp_path, 4, 4, mass_squared=-4.0, coupling=8.0))
     assert build_base(field, Settings())[1] == "self-consistent harmonic"
     assert build_base(field, Settings(base=BaseSettings(kind="harmonic")))[1] == "harmonic"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helmflow.energies.product import DipoleOnSpring
+from helmflow.energies.rotation import MatrixFisher
 from helmflow.energies.rugged import SinesAndCosines
 from helmflow.energies.sphere import (
     AxialMixture,
@@ -23,6 +24,7 @@ from helmflow.energies.torus import (
 )
 from helmflow.errors import InputError
 from helmflow.manifolds.product import parse_manifold
+from helmflow.manifolds.rotations import Rotations
 from helmflow.manifolds.sphere import Sphere
 from helmflow.streams import stream
 from helmflow.system import load_system, shipped_systems
@@ -49,7 +51,8 @@ LOG_P = {
         [-2.39623920167912, -4.71820294403506, -7.63898263414502],
     ),
 }
-DENSITIES = [s.name for s in shipped_systems() if s.name.split("/")[0] in ("torus", "sphere")]
+FOLDERS = ("torus", "sphere", "rotation")
+DENSITIES = [s.name for s in shipped_systems() if s.name.split("/")[0] in FOLDERS]
 
 
 @pytest.mark.parametrize("name", LOG_P)
@@ -80,7 +83,7 @@ def test_exact_normalisers_against_plain_sampling(name):
         for n in DENSITIES
         if "T2" in repr(load_system(n).manifold) and "checkerboard" not in n  # not smooth
     ]
-    + [(n, 40) for n in DENSITIES if n.startswith("sphere")],
+    + [(n, 40) for n in DENSITIES if n.startswith(("sphere", "rotation"))],
 )
 def test_exact_normalisers_against_quadrature(name, size):
     system = load_system(name)
@@ -116,6 +119,49 @@ def test_orientations_are_the_same_at_both_quaternions():
     one = AxialMixture([[0.0, 0.6, 0.8]], 5.0, [1.0])
     x = Sphere(2).uniform(20, stream(4, "x"))
     assert torch.allclose(one(x), Watson([0.0, 0.6, 0.8], 5.0)(x))
+
+
+@pytest.mark.parametrize("k", [-2.0, 0.0, 0.7, 5.0])
+def test_fisher_density_of_the_angle_of_rotation(k):
+    """exp(k tr R) depends on the angle alone, whose Haar density is (1 - cos t)/pi on [0, pi]."""
+    t = (torch.arange(4000, dtype=torch.float64) + 0.5) * (math.pi / 4000)
+    log_w = (1.0 - t.cos()).log() - math.log(4000.0)
+    by_angle = float(torch.logsumexp(log_w + k * (1.0 + 2.0 * t.cos()), 0))
+    energy = MatrixFisher((k * torch.eye(3, dtype=torch.float64)).tolist())
+    assert energy.log_partition_function(1.0) - Rotations().log_volume == pytest.approx(
+        by_angle, abs=1e-12
+    )
+    assert energy.log_partition_function(0.0) == pytest.approx(2.0 * math.log(math.pi), abs=1e-13)
+
+
+FISHER = [[1.5, 0.3, -2.0], [0.7, -2.5, 0.4], [3.0, 1.0, 0.2]]
+
+
+def test_fisher_density_by_quadrature():
+    """Three singular values, either sign of the determinant, and a power."""
+    nodes, weights = Rotations().quadrature(36)
+    for rows, beta in ((FISHER, 1.0), (FISHER[::-1], 1.0), (FISHER, 0.4), (FISHER, -1.0)):
+        energy = MatrixFisher(rows)
+        log_z = torch.logsumexp(weights.log() - beta * energy(nodes), 0)
+        assert energy.log_partition_function(beta) == pytest.approx(float(log_z), abs=1e-12)
+    reference = load_system("rotation/matrix_fisher").references[0].value
+    assert MatrixFisher(FISHER).log_partition_function(1.0) == pytest.approx(reference, abs=1e-12)
+
+
+def test_fisher_density_is_bingham_in_quaternions():
+    """tr(F'R(q)) = q'K q; ln Z from the Laplace transform of the eigenvalues of K."""
+    q = Rotations().uniform(200, stream(5, "q"))
+    energy = MatrixFisher(FISHER)
+    square = (q.unsqueeze(-1) * q.unsqueeze(-2)).flatten(1)
+    K = torch.linalg.lstsq(square, -energy(q), driver="gelsd").solution.reshape(4, 4)
+    assert ((q @ (K + K.T) * q).sum(-1) / 2 + energy(q)).abs().max() < 1e-12
+    values = torch.linalg.eigvalsh(0.5 * (K + K.T))
+    # int over S^3 of e^(q'Kq) = 2 pi^2 / (2 pi i) int e^s prod (s - k_i)^(-1/2) ds
+    y = torch.arange(-40_000, 40_001, dtype=torch.float64) * 0.01
+    s = torch.complex(values.max() + 1.0 + 0.0 * y, y)
+    terms = torch.exp(s) * (s[:, None] - values).to(torch.complex128).rsqrt().prod(-1)
+    z = 2.0 * math.pi**2 * float(terms.sum().real) * 0.01 / (2.0 * math.pi)
+    assert math.log(0.5 * z) == pytest.approx(energy.log_partition_function(1.0), abs=1e-3)
 
 
 @pytest.mark.parametrize(("dim", "k"), [(2, 10.0), (3, 10.0), (1, 3.0)])
@@ -183,6 +229,8 @@ def test_transfer_matrix_of_the_rugged_chain():
         (lambda: PowerSpherical([1.0, 0.0], 0.0), "potential.concentration"),
         (lambda: SphericalCauchy([1.0, 0.0], 1.0), "potential.rho"),
         (lambda: DipoleOnSpring(1.0, -2.0, 0.0), "potential.stiffness"),
+        (lambda: MatrixFisher([[1.0, 0.0], [0.0, 1.0]]), "potential.parameter"),
+        (lambda: MatrixFisher([[1.0, 0.0, math.nan]] * 3), "potential.parameter"),
         (lambda: DipoleOnSpring(1.0, 2.0, 0.0)(torch.zeros(2, 4)), "x"),
         (lambda: SinesAndCosines(1, 2.0, [1, 1]), "potential.dim"),
         (lambda: SinesAndCosines(4, 2.0, [1]), "potential.frequencies"),

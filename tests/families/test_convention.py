@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.system import load_system
 
 EINSTEIN = [
@@ -47,7 +47,7 @@ def lattice_energy(crystal):
 
 @pytest.mark.parametrize(("name", "spread", "expected"), EINSTEIN)
 def test_einstein_crystal(name, spread, expected):
-    crystal = Crystal(load_system(name))
+    crystal = CrystalProblem(load_system(name))
     precision = torch.eye(3 * crystal.system.n_particles, dtype=torch.float64) / spread**2
     base = Gaussian(precision, n_translations=3, cells=crystal.symmetry.cells)
     assert per_particle(crystal, base) == pytest.approx(expected, abs=1e-9)
@@ -55,7 +55,7 @@ def test_einstein_crystal(name, spread, expected):
 
 @pytest.mark.parametrize(("name", "u_0", "expected"), HARMONIC)
 def test_harmonic_crystal(name, u_0, expected):
-    crystal = Crystal(load_system(name))
+    crystal = CrystalProblem(load_system(name))
     assert lattice_energy(crystal) == pytest.approx(u_0, abs=1e-6)
     base = Gaussian(crystal.starting_precision(), n_translations=3, cells=crystal.symmetry.cells)
     found = lattice_energy(crystal) + per_particle(crystal, base)
@@ -63,10 +63,10 @@ def test_harmonic_crystal(name, u_0, expected):
 
 
 def test_the_wavelength_shifts_by_three_logarithms_a_particle():
-    crystal = Crystal(load_system("lennard_jones/fcc_32"))
+    crystal = CrystalProblem(load_system("lennard_jones/fcc_32"))
     n, volume = 32, 32 / 1.28
     expected = math.log(volume / n) + 1.5 * math.log(n)  # Lambda = sigma = 1
     assert crystal.log_measure == pytest.approx(expected, abs=1e-10)
-    ice = Crystal(load_system("ice/mw_cubic_8"))
+    ice = CrystalProblem(load_system("ice/mw_cubic_8"))
     expected = math.log(6.2**3 / 8) + 1.5 * math.log(8) - 24 * math.log(2.3925)
     assert ice.log_measure == pytest.approx(expected, abs=1e-4)

@@ -1,29 +1,31 @@
 """The recipe of trained couplings: metrics, continuation, files, other sizes, mistakes."""
 
-import json
-
 import pytest
 import torch
-from helmflow.families.flow.coupling_files import load_bijector, save_bijector
 
 from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
 from helmflow.errors import InputError
 from helmflow.families.flow import coupling
 from helmflow.families.flow.coupling import (
+    CouplingRecipe,
     lattice_base,
     neighbour_couplings,
     published_couplings,
     train_flow,
     whole_crystal,
 )
+from helmflow.families.flow.recipe import MadeFlow
 from helmflow.families.flow.training_losses import has_score
 from helmflow.families.path.base import build_base
-from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.objectives import with_known_gradient
-from helmflow.settings import NetworkSettings, Settings, TrainingSettings
+from helmflow.settings import FlowSettings, NetworkSettings, Settings, TrainingSettings
+from helmflow.skeleton.kept import write_kept
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system
-from helmflow.training.checkpoint import load, save
+from helmflow.training.checkpoint import CheckpointFile, load, save
 from helmflow.training.plan import DivergenceError
 from helmflow.training.validation import measure
 from small_systems import fcc_crystal
@@ -35,7 +37,7 @@ NETWORK = NetworkSettings(reach=1.1, layers=1, width=8)
 @pytest.fixture(scope="module")
 def crystal(tmp_path_factory):
     """32 Lennard-Jones particles and the phonons as base."""
-    problem = Crystal(fcc_crystal(tmp_path_factory.mktemp("crystal")))
+    problem = CrystalProblem(fcc_crystal(tmp_path_factory.mktemp("crystal")))
     base, _ = build_base(problem, Settings(base={"kind": "harmonic"}))
     return problem, base
 
@@ -49,24 +51,43 @@ def weights(module):
     return torch.cat([p.detach().double().flatten() for p in module.parameters()])
 
 
-def trained(crystal, directory=None, progress=lambda _: None, training=TRAINING):
+def run_of(training=TRAINING, seed=3, listen=lambda event: None, kind="local"):
+    flow = FlowSettings(kind=kind)
+    settings = Settings(method="flow", seed=seed, training=training, network=NETWORK, flow=flow)
+    return Run("couplings", settings, listen=listen)
+
+
+def trained(crystal, file=None, listen=lambda event: None, training=TRAINING):
     problem, base = crystal
     bijector = neighbour_couplings(problem, base, NETWORK)
-    return train_flow(
-        problem, base, bijector, training, seed=3, directory=directory, progress=progress
-    )
+    store = None if file is None else CheckpointFile(file)
+    return train_flow(problem, base, bijector, run_of(training, listen=listen), store=store)
 
 
-def test_metrics_and_progress(crystal, tmp_path):
+def recipe(crystal, kind="local"):
+    return CouplingRecipe(*crystal, run_of(kind=kind), 1.0)
+
+
+def save_bijector(path, flow, crystal, kind="local"):
+    """Write a file as a run does."""
+    made = recipe(crystal, kind).form.pack(MadeFlow(flow, flow.bijector))
+    write_kept(path, made, {})
+
+
+def load_bijector(path, crystal, kind="local"):
+    """Read it as `--flow` does."""
+    return recipe(crystal, kind).reuse(path).bijector
+
+
+def test_progress(crystal):
     events = []
-    trained(crystal, tmp_path, events.append)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    trained(crystal, listen=events.append)
+    lines = [event.values for event in events]
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert {"loss", "gradient_norm", "learning_rate", "ess", "upper_bound"} <= set(lines[-1])
     assert 0 < lines[-1]["ess"] <= 1
     assert [event.completed for event in events] == list(range(1, 13))
     assert "ESS" in events[-1].detail
-    assert events[-1].energy_evaluations > 0
 
 
 def test_training_lowers_the_bound_on_the_free_energy(crystal):
@@ -78,9 +99,7 @@ def test_training_lowers_the_bound_on_the_free_energy(crystal):
     def bound(flow):
         return measure(flow, u, 1000, stream(0, "bound"))["upper_bound"]
 
-    flow = train_flow(
-        problem, base, bijector, training, seed=0, directory=None, progress=lambda _: None
-    )
+    flow = train_flow(problem, base, bijector, run_of(training, seed=0))
     before = bound(type(flow)(base, neighbour_couplings(problem, base, NETWORK)))
     assert bound(flow) < before - 3.0
 
@@ -93,74 +112,67 @@ def test_an_interrupted_recipe_ends_with_the_same_bits(crystal, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(crystal, tmp_path, stop)
-    again = trained(crystal, tmp_path)
+        trained(crystal, tmp_path / "state", stop)
+    again = trained(crystal, tmp_path / "state")
     assert torch.equal(weights(whole), weights(again))
 
 
 def test_files_bring_the_map_back_and_refuse_others(crystal, tmp_path):
-    problem, base = crystal
-    flow = trained(crystal)
+    base, flow = crystal[1], trained(crystal)
     path = tmp_path / "flow.safetensors"
-    save_bijector(path, flow.bijector, problem, NETWORK)
-    loaded = load_bijector(path, problem, base)
+    save_bijector(path, flow, crystal)
+    loaded = load_bijector(path, crystal)
     u = base.sample(5, stream(0, "u"))
     for a, b in zip(flow.bijector.forward(u), loaded.forward(u), strict=True):
         assert torch.equal(a, b)
 
     (tmp_path / "colder").mkdir()
-    colder = Crystal(fcc_crystal(tmp_path / "colder", temperature=1.0))
-    with pytest.raises(InputError, match="density and temperature"):
-        load_bijector(path, colder, base)
+    colder = CrystalProblem(fcc_crystal(tmp_path / "colder", temperature=1.0))
+    with pytest.raises(InputError, match=r"flow of this energy \(beta = 1\)"):
+        load_bijector(path, (colder, base))
     tensors, header = load(path, {})
-    save(path, tensors, {**header, "version": "0.0.0"})
-    with pytest.raises(InputError, match="version"):
-        load_bijector(path, problem, base)
-    save(path, tensors, {**header, "flow": "other"})
-    with pytest.raises(InputError, match="coupling or local"):
-        load_bijector(path, problem, base)
+    save(path, tensors, {**header, "helmflow": "0.0.0"})
+    with pytest.raises(InputError, match="flow: expected a flow of helmflow"):
+        load_bijector(path, crystal)
+    save(path, tensors, {**header, "kind": "other"})
+    with pytest.raises(InputError, match="local flow of a crystal"):
+        load_bijector(path, crystal)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match="whole safetensors"):
-        load_bijector(path, problem, base)
+        load_bijector(path, crystal)
 
 
 def test_a_local_flow_is_used_at_another_size_and_the_published_one_refused(crystal, tmp_path):
     problem, base = crystal
     flow = trained(crystal)
     (tmp_path / "large").mkdir()
-    large = Crystal(fcc_crystal(tmp_path / "large", (3, 2, 2)))
+    large = CrystalProblem(fcc_crystal(tmp_path / "large", (3, 2, 2)))
     large_base, _ = build_base(large, Settings(base={"kind": "harmonic"}))
     path = tmp_path / "flow.safetensors"
-    save_bijector(path, flow.bijector, problem, NETWORK)
-    moved = load_bijector(path, large, large_base)
+    save_bijector(path, flow, crystal)
+    moved = load_bijector(path, (large, large_base))
     assert torch.equal(weights(moved), weights(flow.bijector))
     u = large_base.sample(4, stream(0, "u"))
     y, _ = moved.forward(u)
     assert (moved.inverse(y)[0] - u).abs().max() < 1e-5
-    published = published_couplings(problem, NETWORK)
-    save_bijector(path, published, problem, NETWORK)
-    assert torch.equal(weights(load_bijector(path, problem, base)), weights(published))
+    published = Flow(base, published_couplings(problem, NETWORK))
+    save_bijector(path, published, crystal, "coupling")
+    assert torch.equal(weights(load_bijector(path, crystal, "coupling")), weights(published))
     with pytest.raises(InputError, match="one trained on"):
-        load_bijector(path, large, large_base)
+        load_bijector(path, (large, large_base), "coupling")
 
 
-def test_the_published_flow_trains_from_the_lattice(tmp_path):
-    problem = Crystal(load_system("ice/mw_cubic_8"))
+def test_the_published_flow_trains_from_the_lattice():
+    problem = CrystalProblem(load_system("ice/mw_cubic_8"))
     base = lattice_base(problem, 0.2)
     network = NetworkSettings(layers=2, width=8, frequencies=2)
     training = TrainingSettings(
         steps=30, batch=32, learning_rate=5e-3, warm_up=5, objective="reverse_kl"
     )
-    flow = train_flow(
-        problem,
-        base,
-        published_couplings(problem, network),
-        training,
-        seed=0,
-        directory=tmp_path,
-        progress=lambda _: None,
-    )
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    events = []
+    run = run_of(training, seed=0, listen=events.append)
+    flow = train_flow(problem, base, published_couplings(problem, network), run)
+    lines = [event.values for event in events]
     assert lines[-1]["upper_bound"] < lines[0]["loss"] - 5.0
     positions_count_like_displacements(problem, flow)
 
@@ -190,16 +202,8 @@ def test_objectives_that_need_samples(crystal):
 
     def train_with(name, samples, events):
         training = TrainingSettings(steps=2, batch=8, objective=name)
-        train_flow(
-            problem,
-            base,
-            bijector,
-            training,
-            seed=0,
-            directory=None,
-            progress=events.append,
-            samples=samples,
-        )
+        run = run_of(training, seed=0, listen=events.append)
+        train_flow(problem, base, bijector, run, samples=samples)
 
     for name in ("forward_kl", "two_sided", "log_variance"):
         events = []
@@ -236,7 +240,7 @@ def test_a_base_without_a_slope_gets_the_plain_objective(crystal, share):
     def trained_with(objective):
         training = TrainingSettings(steps=2, batch=8, objective=objective)
         copy = neighbour_couplings(problem, base, NETWORK)
-        train_flow(problem, base, copy, training, seed=0, directory=None, progress=lambda _: None)
+        train_flow(problem, base, copy, run_of(training, seed=0))
         return weights(copy)
 
     assert not torch.equal(weights(bijector), trained_with(None))
@@ -252,5 +256,5 @@ def test_divergence_says_what_to_change(crystal, tmp_path):
         steps=600, batch=4, learning_rate=1e4, clip_norm=1e6, checkpoint_every=1, warm_up=25
     )
     with pytest.raises(DivergenceError, match="lower learning_rate"):
-        trained(crystal, tmp_path, training=training)
-    assert (tmp_path / "checkpoint.safetensors").is_file()
+        trained(crystal, tmp_path / "state", training=training)
+    assert (tmp_path / "state").is_file()

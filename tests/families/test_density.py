@@ -18,7 +18,7 @@ from helmflow.energies.base import Energy
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.diagnostics import acceptance_rate
 from helmflow.estimators.fep import fep
-from helmflow.families import free_energy
+from helmflow.families import free_energy, run
 from helmflow.families.density import architecture, training
 from helmflow.families.density.architecture import Architecture
 from helmflow.families.density.flow import fit_flow
@@ -27,7 +27,7 @@ from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.potential_maps import FittedFlow
 from helmflow.families.density.quadrature import integrate_on_grid
 from helmflow.families.density.weighing import Clock, Weighed, weigh
-from helmflow.families.run import run
+from helmflow.manifolds.product import parse_manifold
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import Settings
 from helmflow.streams import stream
@@ -109,7 +109,7 @@ def test_custom_mixture_with_two_modes(tmp_path):
 
 def test_orientations_keep_antipodes(monkeypatch):
     """The recipe sees that q and -q are one rotation, and makes the flow say so to rounding."""
-    monkeypatch.setitem(architecture.SPHERE_SIZES, 3, ((120, 4.0, 8),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "S3", ((120, 4.0, 8),))
     system = load_system("sphere/orientations")
     u = CheckedPotential(system)
     fitted = fit_flow(system.manifold, u, 0, None, lambda *_: None)
@@ -125,6 +125,39 @@ def test_orientations_keep_antipodes(monkeypatch):
     assert estimate.diagnostics["ess_fraction"] > 0.7
     found = independence_metropolis(log_w, stream(2, "chain"))
     assert 0.3 < (x[found.index][:, 0] > 0).double().mean() < 0.7  # both signs of one rotation
+
+
+def test_rotations_count_once(tmp_path, monkeypatch):
+    """The same orientations on SO(3): one point for q and -q, ln 2 less, half the grid."""
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "S3", ((120, 4.0, 8),))
+    whole = load_system("sphere/orientations")
+    text = whole.path.read_text().replace('manifold = "S3"', 'manifold = "SO3"')
+    (tmp_path / "mine.toml").write_text(text)
+    system = load_system(tmp_path / "mine.toml")
+    assert "over SO3 (Haar measure of unit quaternions, q and -q one point)" in system.convention
+    assert "its volume 9.869604401" in system.convention
+    u = CheckedPotential(system)
+    fitted = fit_flow(system.manifold, u, 0, None, lambda *_: None)
+    assert fitted.architecture.even
+    grid = integrate_on_grid(system.manifold, u, fitted.flow)
+    assert grid.log_z == pytest.approx(whole.references[0].value - math.log(2.0), abs=1e-9)
+    assert grid.converged
+    assert grid.kl < 0.3
+    with torch.no_grad():
+        x, log_x = fitted.flow.sample_and_log_prob(4000, stream(1, "x"))
+    estimate = fep((u(x) + log_x).numpy())
+    assert abs(-estimate.value - grid.log_z) < 5.0 * estimate.stderr
+
+
+@pytest.mark.parametrize("name", ["S1", "S4", "SO3", "R3 x SO3", "R2", "S1 x SO3"])
+def test_every_manifold_has_a_trained_flow(name):
+    manifold = parse_manifold(name)
+    flow, _ = architecture.untrained(manifold, Architecture(), 0)
+    x, log_q = flow.sample_and_log_prob(20, stream(0, "x"))
+    manifold.require(x.detach())
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-9
+    for alias in manifold.aliases(x):
+        assert (flow.log_prob(alias) - log_q).abs().max() < 1e-9
 
 
 def test_the_identity_flow_is_what_is_published():
@@ -147,7 +180,7 @@ def test_same_seed_same_numbers():
 
 def test_a_density_with_a_hole(monkeypatch):
     """+inf is weight zero: counted, never a wrong number."""
-    monkeypatch.setitem(architecture.TORUS_SIZES, 2, ((4, 16),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T2", ((4, 16),))
     system = broken_system("inf")
     result = free_energy(system, seed=0, target_error=0.05)
     inside = 2.0 * math.pi * np.i0(1.0)
@@ -271,6 +304,13 @@ class Shut(Energy):
         return torch.where(x[:, 0] < 2.0 * math.pi * self.share, math.inf, x[:, 0].cos())
 
 
+class Uneven(Energy):
+    """Differs at q and -q."""
+
+    def forward(self, x):
+        return x[:, 1]
+
+
 class Callable:
     """Not an Energy."""
 
@@ -281,7 +321,7 @@ class Callable:
 def test_energies_of_one_s_own(tmp_path, monkeypatch):
     """Values are enough, infinite ones too, and what cannot be an energy says why."""
     own = 'kind = "own"'
-    monkeypatch.setitem(architecture.TORUS_SIZES, 1, ((8, 64),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T1", ((8, 64),))
     system = load_system(write(tmp_path, "T1", own), energies={"own": Values})
     result = free_energy(system, seed=0)
     assert abs(result.value - math.log(2.0 * math.pi * np.i0(1.5))) < 5.0 * result.stderr + 1e-9
@@ -315,6 +355,9 @@ def test_energies_of_one_s_own(tmp_path, monkeypatch):
         ("T2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected S2"),
         ("T2", 'kind = "torus_mixture"\ncentres = [[120.0, 60.0]]', "radians"),
         ("S2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0], [0, 0, 1]]', "coincide"),
+        ("SO3", 'kind = "sphere_mixture"\ncentres = [[1, 0, 0, 0]]', "one energy for both rows"),
+        ("S3", 'kind = "matrix_fisher"\nparameter = [[1,0,0],[0,1,0],[0,0,1]]', "expected SO3"),
+        ("R1 x SO3", 'kind = "uneven"', "one energy for both rows of a point of R1 x SO3"),
         ("Q3", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 1.0]]', "manifold: expected"),
         ("S2", 'kind = "sphere_mixture"\ncentres = [[0.0, 0.0, 2.0]]', "unit vectors"),
         ("T2", 'kind = "torus_mixtures"\ncentres = [[0.0, 1.0]]', "torus_mixture"),
@@ -323,12 +366,12 @@ def test_energies_of_one_s_own(tmp_path, monkeypatch):
 )
 def test_mistakes_in_files(tmp_path, manifold, potential, message):
     with pytest.raises(InputError, match=message):
-        load_system(write(tmp_path, manifold, potential))
+        load_system(write(tmp_path, manifold, potential), energies={"uneven": Uneven})
 
 
 def test_no_more_energies_than_asked_for(monkeypatch):
     """The fit takes what it takes; samples and grid make do with the rest."""
-    monkeypatch.setitem(architecture.TORUS_SIZES, 2, ((4, 16),))
+    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T2", ((4, 16),))
     system, counted = load_system("torus/unimodal"), []
     looked_at = system.energy.forward
     monkeypatch.setattr(system.energy, "forward", lambda x: counted.append(len(x)) or looked_at(x))

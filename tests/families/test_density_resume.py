@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from helmflow.families.flow.samples import sample_flow
 from typer.testing import CliRunner
 
 from helmflow.cli import app
 from helmflow.errors import InputError
 from helmflow.families import run
 from helmflow.families.density import training
+from helmflow.families.samples import sample_flow
 from helmflow.results import RunDirectory
 from helmflow.settings import Settings
 from helmflow.system import load_system
@@ -145,7 +145,7 @@ def test_samples_of_a_finished_run(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     with np.load(weighted) as archive:
         assert archive["log_weights"].shape == (50,)
-    drawing = "helmflow.families.flow.samples.sample_flow"
+    drawing = "helmflow.families.samples.sample_flow"
     monkeypatch.setattr(drawing, lambda *_: pytest.fail("late"))
     refused = CliRunner().invoke(
         app, ["sample", str(directory.path), "--out", str(tmp_path / "x.extxyz")]

@@ -5,9 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from helmflow.families.flow.field_files import FILE, load_field_flow, save_field_flow
-from helmflow.families.flow.samples import sample_flow
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from assertions import assert_consistent
@@ -16,18 +13,26 @@ from helmflow.densities.free_field import FreeField
 from helmflow.errors import InputError
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.families import run
-from helmflow.families.flow.field_flow import step_bias, stepped, train_field_flow
+from helmflow.families import family_of, run
+from helmflow.families.flow.field_flow import (
+    FieldRecipe,
+    integrator_bias,
+    stepped,
+    train_field_flow,
+)
+from helmflow.families.flow.recipe import MadeFlow
 from helmflow.families.path.base import build_base
-from helmflow.families.path.lattice import LatticeField
-from helmflow.results import RunDirectory
+from helmflow.families.path.lattice_problem import LatticeProblem
+from helmflow.families.samples import sample_flow
+from helmflow.results import FLOW, RunDirectory
 from helmflow.settings import (
     FlowSettings,
-    NetworkSettings,
     SamplingSettings,
     Settings,
     TrainingSettings,
 )
+from helmflow.skeleton.kept import read_flow, write_kept
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system
 from helmflow.training.plan import DivergenceError
@@ -59,12 +64,23 @@ def settings(kind="continuous", steps=60, seed=0, **changes):
 def problem_of(path, extent, mass_squared, coupling):
     file = path / "field.toml"
     file.write_text(TOML.format(extent=extent, mass_squared=mass_squared, coupling=coupling))
-    return LatticeField(load_system(file))
+    return LatticeProblem(load_system(file))
 
 
 def trained(problem, chosen):
     base, _ = build_base(problem, chosen)
-    return train_field_flow(problem, base, chosen, None, lambda event: None)
+    return train_field_flow(problem, base, Run("trained", chosen))
+
+
+def recipe(problem, kind="continuous"):
+    base, _ = build_base(problem, Settings(base={"kind": "harmonic"}))
+    return FieldRecipe(problem, base, Run("field", settings(kind)), 1.0)
+
+
+def load_field_flow(path, problem, kind="continuous"):
+    """Read it as `--flow` does, without looking for the number of steps."""
+    made = recipe(problem, kind)
+    return made.build(read_flow(path, [made.kind], problem.fingerprint())).density
 
 
 def weighed(flow, problem, n=4096, seed=3):
@@ -75,15 +91,15 @@ def weighed(flow, problem, n=4096, seed=3):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "phi4"
-    chosen = settings().resolved("lattice_field")
     system = load_system("lattice/phi4_4")
+    chosen = family_of(system).accept(settings())
     directory = RunDirectory.create(path, chosen.to_toml(), system.digest, system="lattice/phi4_4")
     return path, run(system, chosen, directory, lambda event: None)
 
 
 def test_the_default_flow_of_a_field_is_continuous():
-    assert Settings().resolved("lattice_field").flow.kind == "continuous"
-    assert Settings().resolved("crystal").flow.kind == "transport"
+    for name, kind in (("lattice/phi4_4", "continuous"), ("ice/mw_cubic_8", "transport")):
+        assert family_of(load_system(name)).accept(Settings()).flow.kind == kind
 
 
 def test_run_is_exact_and_certified(finished):
@@ -103,7 +119,7 @@ def test_run_is_exact_and_certified(finished):
 
 @pytest.mark.parametrize("kind", ["continuous", "coupling"])
 def test_short_training_reaches_most_samples(kind):
-    problem = LatticeField(load_system("lattice/phi4_4"))
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = trained(problem, settings(kind, 100 if kind == "continuous" else 180))
     if kind == "continuous":
         flow = stepped(flow, 16)
@@ -123,7 +139,7 @@ def test_short_training_reaches_most_samples(kind):
 def test_exact_values(name, least):
     system = load_system(f"lattice/{name}")
     exact = {r.quantity: r.value for r in system.references}
-    problem = LatticeField(system)
+    problem = LatticeProblem(system)
     flow = stepped(trained(problem, settings(steps=400)), 24)
     x, work = weighed(flow, problem, 8192)
     estimate = fep(work)
@@ -152,12 +168,12 @@ def test_deep_in_the_broken_phase_nothing_diverges(extent, seed, tmp_path):
 
 
 def test_training_that_diverges_starts_again_with_smaller_steps(monkeypatch):
-    problem, rates = LatticeField(load_system("lattice/phi4_4")), []
+    problem, rates = LatticeProblem(load_system("lattice/phi4_4")), []
 
     def diverging(module, loss, plan, generator, **others):
         rates.append(plan.learning_rate)
         if len(rates) < 3:
-            raise DivergenceError("diverged", 0.0, 1, None)
+            raise DivergenceError("diverged", 0.0, 1)
 
     monkeypatch.setattr("helmflow.families.flow.field_flow.train", diverging)
     trained(problem, settings(steps=10))
@@ -171,7 +187,7 @@ def test_training_that_diverges_starts_again_with_smaller_steps(monkeypatch):
 
 def test_weights_of_one_extent_serve_another(finished, tmp_path):
     path, _ = finished
-    larger = LatticeField(load_system("lattice/phi4_8"))
+    larger = LatticeProblem(load_system("lattice/phi4_8"))
     flow = stepped(load_field_flow(path, larger, "continuous"), 16)
     _, work = weighed(flow, larger, 2048)
     estimate = fep(work)
@@ -193,33 +209,35 @@ def test_exact_samples_of_a_run(finished):
     assert samples.n_eff > 1000
 
 
-def test_files_keep_every_weight(finished, tmp_path):
-    problem = LatticeField(load_system("lattice/phi4_4"))
-    flow = load_field_flow(finished[0], problem, "continuous")
-    save_field_flow(tmp_path / FILE, flow, problem, "continuous", NetworkSettings())
-    one, two = (load_file(path / FILE) for path in (finished[0], tmp_path))
+def test_files_keep_every_weight(finished):
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
+    made = recipe(problem)
+    flow = load_field_flow(finished[0], problem)
+    again = made.form.unpack(made.form.pack(MadeFlow(flow, flow.bijector))).density
+    one, two = flow.state_dict(), again.state_dict()
     assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one if key != "n_evaluations")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert again.bijector.n_steps == flow.bijector.n_steps
 
 
 def test_a_flow_of_another_action_or_kind_is_refused(finished, tmp_path):
     other = problem_of(tmp_path, 4, -4.0, 7.0)
-    with pytest.raises(InputError, match="flow: expected a flow of this action"):
+    with pytest.raises(InputError, match="flow: expected a flow of this energy"):
         load_field_flow(finished[0], other, "continuous")
-    own = LatticeField(load_system("lattice/phi4_4"))
-    with pytest.raises(InputError, match=r"flow.kind: expected 'continuous'"):
+    own = LatticeProblem(load_system("lattice/phi4_4"))
+    with pytest.raises(InputError, match=r"flow: expected one of kind coupling flow of a field"):
         load_field_flow(finished[0], own, "coupling")
-    with pytest.raises(InputError, match="flow: expected a run of --method flow"):
+    with pytest.raises(InputError, match="flow: expected a run that keeps a flow"):
         load_field_flow(tmp_path, own, "continuous")
 
 
 def test_weights_that_are_nan_are_refused(finished, tmp_path):
-    problem = LatticeField(load_system("lattice/phi4_4"))
-    flow = load_field_flow(finished[0], problem, "continuous")
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
+    made, flow = recipe(problem), load_field_flow(finished[0], problem)
     flow.bijector.coefficients[0, 0, 0] = math.nan
-    save_field_flow(tmp_path / FILE, flow, problem, "continuous", NetworkSettings())
+    write_kept(tmp_path / FLOW, made.form.pack(MadeFlow(flow, flow.bijector)), {})
     with pytest.raises(InputError, match="flow: expected finite weights, got NaN"):
-        load_field_flow(tmp_path, problem, "continuous")
+        load_field_flow(tmp_path, problem)
 
 
 def test_couplings_need_even_extents(tmp_path):
@@ -235,14 +253,14 @@ def test_couplings_need_even_extents(tmp_path):
 
 def test_kinds_belong_to_fields_or_crystals():
     for name, kind in (("lattice/phi4_4", "local"), ("ice/mw_cubic_8", "continuous")):
-        with pytest.raises(InputError, match=r"flow.kind: expected transport, co"):
+        with pytest.raises(InputError, match=r"flow.kind: expected (transport|continuous) or co"):
             run(load_system(name), settings(kind), None, lambda event: None)
 
 
 def test_a_coarse_integrator_is_seen_by_doubling_its_steps(finished):
-    problem = LatticeField(load_system("lattice/phi4_4"))
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
     flow = load_field_flow(finished[0], problem, "continuous")
-    coarse, fine = (step_bias(stepped(flow, n), problem, 0) for n in (2, 16))
+    coarse, fine = (integrator_bias(stepped(flow, n), problem, 0) for n in (2, 16))
     assert coarse > 10.0 * fine
 
 

@@ -9,7 +9,7 @@ from helmflow.energies.phi4 import Phi4
 from helmflow.errors import InputError
 from helmflow.families.field_response import field_response
 from helmflow.families.path.base import build_base
-from helmflow.families.path.lattice import LatticeField
+from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.samplers.hmc import InterpolatedHMC
 from helmflow.settings import Settings
 from helmflow.streams import stream
@@ -36,7 +36,7 @@ def phi_2(x):
 @pytest.fixture(scope="module")
 def samples():
     """6000 independent fields: the ends of as many chains."""
-    base, _ = build_base(LatticeField(load_system("lattice/phi4_4")), Settings())
+    base, _ = build_base(LatticeProblem(load_system("lattice/phi4_4")), Settings())
     assert isinstance(base, Gaussian)
     generator = stream(0, "chains")
     hmc = InterpolatedHMC(base, family(COUPLING), torch.ones(6000, dtype=torch.float64))

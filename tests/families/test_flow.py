@@ -1,45 +1,42 @@
 """`method = "flow"`: values, alarms, transfer between sizes, exact samples, files."""
 
 import math
-import sys
 
 import ase.io
 import mdtraj
 import numpy as np
 import pytest
 import torch
-from helmflow.families.flow.samples import sample_flow
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from assertions import assert_consistent
-from fitted_flows import fitted, problem_and_base
+from fitted_flows import fitted, load_flow, problem_and_base, save_flow
 from helmflow.bijectors.affine import Affine
 from helmflow.bijectors.base import Bijector
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
 from helmflow.errors import ConvergenceError, InputError
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.families import run
-from helmflow.families.flow import prepare as recipe
+from helmflow.families import family_of, run
+from helmflow.families.flow import prepare
 from helmflow.families.flow.certificate import divergence_error, partner_spread
+from helmflow.families.flow.path_samples import fit_coefficients, sample_path
 from helmflow.families.flow.prepare import PreparedFlow
-from helmflow.families.flow.sampler import draws
-from helmflow.families.flow.transport import (
-    fit_coefficients,
-    load_flow,
-    sample_path,
-    save_flow,
-)
+from helmflow.families.flow.recipe import MadeFlow
+from helmflow.families.flow.transport import transport_flow
 from helmflow.families.path.base import build_base
-from helmflow.families.path.crystal import Crystal
+from helmflow.families.path.crystal_problem import CrystalProblem
+from helmflow.families.samples import sample_flow
 from helmflow.fields.response import ResponseField
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings
+from helmflow.skeleton.run import Run
+from helmflow.skeleton.weighted import draw
 from helmflow.streams import stream
 from helmflow.system import load_system
 from small_systems import fcc_crystal
@@ -52,7 +49,7 @@ def flow_run(name, path=None, settings=QUICK):
     system = load_system(name)
     directory = None
     if path is not None:
-        resolved = settings.resolved(system.kind)
+        resolved = family_of(system).accept(settings)
         directory = RunDirectory.create(path, resolved.to_toml(), system.digest, system=name)
     return run(system, settings, directory, lambda event: None)
 
@@ -95,16 +92,16 @@ def test_ln_z_of_a_field():
 )
 def test_effective_sample_size(name, least):
     problem, base, _, transport = fitted(name)
-    u, log_q = draws(Flow(base, transport), 512, stream(11, "draws"))
+    u, log_q = draw(Flow(base, transport), 512, stream(11, "draws"))
     assert kish_ess(-(problem.target(u)[0] + log_q)) > least * 512
 
 
 def test_coefficients_fitted_on_32_particles_serve_108(tmp_path):
-    problem, _, _, transport = fitted("lennard_jones/fcc_32")
-    save_flow(tmp_path / "flow.safetensors", problem, transport)
+    problem, base, _, transport = fitted("lennard_jones/fcc_32")
+    save_flow(tmp_path / "flow.safetensors", problem, base, transport)
     larger, base = problem_and_base("lennard_jones/fcc_108")
     moved = load_flow(tmp_path, larger, base).with_steps(4)
-    u, log_q = draws(Flow(base, moved), 512, stream(12, "draws"))
+    u, log_q = draw(Flow(base, moved), 512, stream(12, "draws"))
     work = larger.target(u)[0] + log_q
     assert kish_ess(-work) > 0.6 * 512
     estimate = fep(work.numpy())
@@ -115,13 +112,13 @@ def test_coefficients_fitted_on_32_particles_serve_108(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ("ice/mw_cubic_8", "flow: expected a flow of this crystal"),
-        ("lattice/phi4_4", "flow: expected a flow of this crystal"),
+        ("ice/mw_cubic_8", "flow: expected a flow of this energy"),
+        ("lattice/phi4_4", "flow: expected one of kind transport flow of a field"),
     ],
 )
 def test_flow_of_another_system_is_refused(other, message, tmp_path):
-    problem, _, _, transport = fitted("lennard_jones/fcc_32")
-    save_flow(tmp_path / "flow.safetensors", problem, transport)
+    problem, base, _, transport = fitted("lennard_jones/fcc_32")
+    save_flow(tmp_path / "flow.safetensors", problem, base, transport)
     with pytest.raises(InputError, match=message):
         load_flow(tmp_path / "flow.safetensors", *problem_and_base(other))
 
@@ -134,40 +131,49 @@ def test_a_flow_needs_its_method(finished, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_refused_run_leaves_nothing_behind(tmp_path):
-    arguments = ["run", "lennard_jones/fcc_32", "--method", "flow", "--max-evaluations", "20000"]
-    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
+def test_a_run_whose_budget_is_spent_goes_on_with_a_larger_one(tmp_path):
+    arguments = ["run", "lattice/phi4_4", "--method", "flow", "--steps", "12", "--target-error"]
+    arguments += ["0.1", "--out", str(tmp_path / "run"), "--max-evaluations"]
+    done = CliRunner().invoke(app, [*arguments, "20000"])
     assert done.exit_code == 2
     assert "max_evaluations: expected at least" in done.output
-    assert not (tmp_path / "run").exists()
+    assert "go on with: helmflow run lattice/phi4_4" in done.output
+    done = CliRunner().invoke(app, [*arguments, "200000", "--resume"])
+    assert done.exit_code in (0, 1), done.output
+    assert RunDirectory.open(tmp_path / "run").read_result().cost.energy_evaluations <= 200_000
 
 
 def test_a_resumed_run_keeps_its_own_flow(finished, tmp_path):
     """The source may be gone or replaced by then."""
     source = tmp_path / "source"
     source.mkdir()
-    copy = (finished[0] / "flow.safetensors").read_bytes()
-    (source / "flow.safetensors").write_bytes(copy)
-    flow = FlowSettings(sweeps=8, source=str(source))
-    settings = QUICK.model_copy(update={"flow": flow}).resolved("crystal")
+    (source / "flow.safetensors").write_bytes((finished[0] / "flow.safetensors").read_bytes())
     system = load_system("lennard_jones/fcc_32")
+    flow = FlowSettings(sweeps=8, source=str(source))
+    settings = family_of(system).accept(QUICK.model_copy(update={"flow": flow}))
     directory = RunDirectory.create(tmp_path / "run", settings.to_toml(), system.digest)
-    (tmp_path / "run" / "flow.safetensors").write_bytes(copy)
+
+    def stop(event):
+        if event.stage == "burn-in":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(system, settings, directory, stop)
     (source / "flow.safetensors").unlink()
     assert run(system, settings, directory, lambda event: None).method == "lbar"
     one, two = (load_file(path / "flow.safetensors") for path in (finished[0], tmp_path / "run"))
     assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one if key != "n_steps")
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_a_flow_that_diverges_is_one_line(monkeypatch):
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wild(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, divergence + torch.where(x[:, 0] > 2.0, torch.nan, 0.0)
 
-    monkeypatch.setattr(Transport, "velocity", wild)
+    monkeypatch.setattr(FittedFlow, "velocity", wild)
     settings = QUICK.model_copy(update={"flow": FlowSettings(sweeps=8, steps=2)})
     with pytest.raises(ConvergenceError, match="the flow diverges on"):
         flow_run("lennard_jones/fcc_32", settings=settings)
@@ -184,22 +190,22 @@ def test_an_energy_that_jumps_is_integrated_without_control_variates(tmp_path):
 def test_damaged_or_missing_flow_is_refused(tmp_path):
     problem, base, _, transport = fitted("lennard_jones/fcc_32")
     file = tmp_path / "flow.safetensors"
-    with pytest.raises(InputError, match="flow: expected a run of --method flow"):
+    with pytest.raises(InputError, match="flow: expected a run that keeps a flow"):
         load_flow(tmp_path, problem, base)
-    save_flow(file, problem, transport)
+    save_flow(file, problem, base, transport)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match="flow: expected a transport flow of this version"):
+    with pytest.raises(InputError, match="flow: expected a flow of helmflow"):
         load_flow(file, problem, base)
 
 
 def test_a_planted_wrong_log_determinant_is_caught(monkeypatch):
-    honest = Transport.velocity
+    honest = FittedFlow.velocity
 
     def wrong(self, x, t):
         velocity, divergence = honest(self, x, t)
         return velocity, divergence + 0.3
 
-    monkeypatch.setattr(Transport, "velocity", wrong)
+    monkeypatch.setattr(FittedFlow, "velocity", wrong)
     result = flow_run("lennard_jones/fcc_32")
     assert result.grade == "F"
     failed = {check.name for check in result.checks if not check.passed}
@@ -219,8 +225,8 @@ def test_a_planted_wrong_trace_of_a_field_is_caught(monkeypatch):
     assert result.grade == "F"
     assert not checks_of(result)["log-determinant"].passed
     problem, base = problem_and_base("lennard_jones/fcc_32")
-    path = sample_path(problem, base, QUICK, lambda done, total: None)
-    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
+    path = sample_path(problem, base, Run("test", QUICK))
+    flow = transport_flow(base, path.fields, fit_coefficients(path.samples).coefficients, 4)
     assert divergence_error(flow, base, stream(0, "points")) > 0.1
     monkeypatch.undo()
     assert divergence_error(flow, base, stream(0, "points")) < 1e-6
@@ -234,14 +240,13 @@ def test_a_planted_wrong_trace_of_a_field_is_caught(monkeypatch):
         ("first_order", lambda x: x * math.nan),
         ("grids", lambda x: x[:1]),
         ("coefficients", lambda x: x[:, :-1]),
-        ("n_steps", None),
         ("grids", None),
     ],
 )
 def test_a_flow_file_with_wrong_tensors_is_refused(name, change, tmp_path):
     problem, base, _, transport = fitted("lennard_jones/fcc_32")
     file = tmp_path / "flow.safetensors"
-    save_flow(file, problem, transport)
+    save_flow(file, problem, base, transport)
     tensors = load_file(file)
     changed = tensors.pop(name)
     if change is not None:
@@ -249,23 +254,23 @@ def test_a_flow_file_with_wrong_tensors_is_refused(name, change, tmp_path):
     with safe_open(file, "pt") as old:
         header = old.metadata()
     save_file(tensors, file, header)
-    with pytest.raises(InputError, match="flow: expected a whole transport flow"):
+    with pytest.raises(InputError, match="flow: expected"):
         load_flow(file, problem, base)
 
 
 def test_names_of_the_atoms_do_not_change_a_flow(tmp_path):
     """Bonds of one length belong together whatever the species: no pair is left out."""
     species = ["Ar" if k % 4 in (0, 1) else "Kr" for k in range(32)]
-    problem = Crystal(fcc_crystal(tmp_path, species=species))
+    problem = CrystalProblem(fcc_crystal(tmp_path, species=species))
     assert [shell.name for shell in problem._shells if shell.rank == 0] == [
         "Ar-Ar",
         "Ar-Kr",
         "Kr-Kr",
     ]
     base, _ = build_base(problem, QUICK)
-    path = sample_path(problem, base, QUICK, lambda done, total: None)
-    flow = Transport(base, path.fields, fit_coefficients(path.samples).coefficients, n_steps=4)
-    u, log_q = draws(Flow(base, flow), 512, stream(3, "draws"))
+    path = sample_path(problem, base, Run("test", QUICK))
+    flow = transport_flow(base, path.fields, fit_coefficients(path.samples).coefficients, 4)
+    u, log_q = draw(Flow(base, flow), 512, stream(3, "draws"))
     assert kish_ess(-(problem.target(u)[0] + log_q)) > 0.7 * 512
 
 
@@ -286,13 +291,12 @@ class Narrow(Bijector):
 def test_a_planted_collapsed_flow_is_caught(monkeypatch):
     """A flow that sees only the middle of every mode: good weights there, none elsewhere."""
 
-    def collapsed(problem, base, settings, goal, directory, progress):
-        found = recipe_prepare(problem, base, settings, goal, directory, progress)
-        narrow = Narrow(base.dim)
-        return PreparedFlow(Flow(base, narrow), None, narrow, found.path, "collapsed flow")
+    def collapsed(problem, base, run, goal):
+        path, narrow = prepare_flow(problem, base, run, goal).path, Narrow(base.dim)
+        return PreparedFlow(MadeFlow(Flow(base, narrow), narrow), path, "collapsed flow")
 
-    recipe_prepare = recipe.prepare_flow
-    monkeypatch.setattr(sys.modules["helmflow.families.run"], "prepare_flow", collapsed)
+    prepare_flow = prepare.prepare_flow
+    monkeypatch.setattr("helmflow.families.path.family.prepare_flow", collapsed)
     few = QUICK.model_copy(update={"sampling": SamplingSettings(max_rounds=2)})
     result = flow_run("lennard_jones/fcc_32", settings=few)
     assert result.grade in "DF"
@@ -384,9 +388,9 @@ def test_sample_mistakes(arguments, message, finished, tmp_path, monkeypatch):
 
 def test_only_runs_with_a_flow_can_be_sampled(tmp_path):
     system = load_system("lattice/phi4_4")
-    settings = Settings().resolved(system.kind)
+    settings = family_of(system).accept(Settings())
     RunDirectory.create(tmp_path / "r", settings.to_toml(), system.digest, system=system.name)
-    with pytest.raises(InputError, match="run: expected a run of `helmflow run --method flow`"):
+    with pytest.raises(InputError, match="run: expected a run that keeps a flow"):
         sample_flow(tmp_path / "r", 100)
 
 

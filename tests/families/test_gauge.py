@@ -6,10 +6,9 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from helmflow.families.flow.samples import sample_flow
 from typer.testing import CliRunner
 
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
 from helmflow.densities.loop_splitting import LoopSplitting
@@ -24,6 +23,8 @@ from helmflow.families.gauge import theory as theory_module
 from helmflow.families.gauge.outcome import modes_check
 from helmflow.families.gauge.run import identity_of, load_gauge_flow, run_gauge, theory_of
 from helmflow.families.gauge.theory import FittedGauge
+from helmflow.families.samples import sample_flow
+from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.manifolds.links import plaquette_angles
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, SamplingSettings, Settings, TrainingSettings
@@ -243,12 +244,12 @@ def test_wrong_flow_is_noticed(tmp_path):
     samples = theory.path(lambda *_: None)
     fitted = theory.fit(samples, lambda *_: None)
 
-    class Mutant(PlaquetteTransport):
+    class Mutant(FittedFlow):
         def forward(self, x):
             y, log_det = super().forward(x)
             return y, 0.8 * log_det
 
-    broken = Mutant(fitted.tensors["coefficients"], n_steps=8)
+    broken = Mutant(PlaquetteField(), fitted.tensors["coefficients"], Plaquettes(), n_steps=8)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         x, log_q = Flow(theory.base, broken).sample_and_log_prob(2000, generator)
@@ -267,7 +268,7 @@ def test_lost_sectors_are_noticed(tmp_path):
         x, log_q = flow.sample_and_log_prob(500, stream(1, "flow"))
         log_w = (-theory.u(x) - log_q).numpy()
         assert kish_ess(log_w) / 500 > 0.99
-        check = modes_check(theory, FittedGauge(flow, "", None, {}), log_w, target)
+        check = modes_check(theory, FittedGauge(flow, "", {}), log_w, target)
         assert check.passed == passed
 
 

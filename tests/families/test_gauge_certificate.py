@@ -7,7 +7,7 @@ import pytest
 import torch
 from helmflow.families.weighing import Clock
 
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.tilted_links import TiltedLinks
@@ -16,6 +16,7 @@ from helmflow.families.gauge import matrices, run, u1
 from helmflow.families.gauge.outcome import result_of_gauge
 from helmflow.families.gauge.run import prepared, theory_of, weigh
 from helmflow.families.gauge.theory import FittedGauge
+from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.results import Observable
 from helmflow.settings import FlowSettings, Settings
@@ -118,12 +119,9 @@ def test_observables_that_are_off(ready):
 
 def test_an_integrator_of_few_steps(ready):
     coefficients = 8.0 * ready.fitted.tensors["coefficients"]
-    flow, doubled = (
-        Flow(ready.theory.base, PlaquetteTransport(coefficients, n_steps=n)) for n in (1, 2)
-    )
-    for each in (flow, doubled):
-        each.requires_grad_(requires_grad=False)
-    failed, _ = ready.failed(fitted=replace(ready.fitted, flow=flow, doubled=doubled))
+    flow = FittedFlow(PlaquetteField(), coefficients, Plaquettes(), n_steps=1)
+    flow = Flow(ready.theory.base, flow)
+    failed, _ = ready.failed(fitted=replace(ready.fitted, flow=flow))
     assert "integrator" in failed
 
 

@@ -23,7 +23,6 @@ SETTINGS = {
         target_error=0.04,
         sampling=SamplingSettings(chains=8, nodes=5, steps=6, burn_in=3),
         base=BaseSettings(kind="self_consistent", iterations=2),
-        training=TrainingSettings(steps=30, batch=32, checkpoint_every=4),
     ),
     "lennard_jones/fcc_32": Settings(
         target_error=2.5e-3,
@@ -31,6 +30,18 @@ SETTINGS = {
         base=BaseSettings(kind="harmonic"),
     ),
 }
+TRAINING = TrainingSettings(steps=30, batch=32, checkpoint_every=4)
+
+
+def settings_of(name, method):
+    """Only what the method reads: the rest is refused."""
+    settings = SETTINGS[name]
+    unread = {"nodes": None} if method in ("fep", "bar", "flow") else {}
+    unread |= {"burn_in": None} if method == "fep" else {}
+    changes = {"method": method, "sampling": settings.sampling.model_copy(update=unread)}
+    if method == "flow" and name.startswith("lattice"):
+        changes["training"] = TRAINING
+    return settings.model_copy(update=changes)
 
 
 class Killed(Exception):  # noqa: N818
@@ -53,7 +64,7 @@ class Fuse:
 
 def whole_run(name, path, method="auto"):
     system = load_system(name)
-    settings = SETTINGS[name].model_copy(update={"method": method})
+    settings = settings_of(name, method)
     directory = RunDirectory.create(path, settings.to_toml(), system.digest)
     events = []
     run(system, settings, directory, events.append)
@@ -63,7 +74,7 @@ def whole_run(name, path, method="auto"):
 def interrupted_run(name, path, moments, method="auto"):
     """A run that dies at the given events (counted in each life), and is resumed each time."""
     system = load_system(name)
-    settings = SETTINGS[name].model_copy(update={"method": method})
+    settings = settings_of(name, method)
     directory = RunDirectory.create(path, settings.to_toml(), system.digest)
     deaths = 0
     for moment in [*moments, None]:

@@ -8,8 +8,9 @@ import pytest
 from assertions import assert_consistent
 from helmflow.estimators.nodes import Ladder
 from helmflow.families import run
-from helmflow.families.path.crystal import Crystal
-from helmflow.families.path.lattice import LatticeField
+from helmflow.families.path import crystal
+from helmflow.families.path.crystal_problem import CrystalProblem
+from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.samplers.hmc import InterpolatedHMC
 from helmflow.settings import SamplingSettings, Settings
 from helmflow.system import load_system
@@ -53,7 +54,7 @@ def wrong_weights(monkeypatch):
 
 def controls_with_a_mean(monkeypatch):
     """Stein functions whose mean is not zero: every chain is off by as much."""
-    for problem in (Crystal, LatticeField):
+    for problem in (CrystalProblem, LatticeProblem):
         fields = problem.fields
 
         def mutant(self, base, fields=fields):
@@ -97,12 +98,12 @@ MEASURES = {
 
 @pytest.mark.parametrize("mistake", MEASURES)
 def test_a_wrong_measure_is_noticed(mistake, monkeypatch):
-    right = Crystal.log_measure.fget
+    right = crystal.log_measure
 
-    def mutant(self):
-        volume = abs(np.linalg.det(self.system.cell.numpy()))
-        return MEASURES[mistake](self.system.n_particles, volume, right(self))
+    def mutant(system):
+        volume = abs(np.linalg.det(system.cell.numpy()))
+        return MEASURES[mistake](system.n_particles, volume, right(system))
 
-    monkeypatch.setattr(Crystal, "log_measure", property(mutant))
+    monkeypatch.setattr(crystal, "log_measure", mutant)
     with pytest.raises(AssertionError, match="z ="):
         assert_right("ice/mw_cubic_8", "auto")

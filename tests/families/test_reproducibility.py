@@ -73,7 +73,7 @@ def test_progress_is_told_in_order():
         load_system("lattice/phi4_4"), target_error=0.02, seed=0, progress=events.append
     )
     stages = list(dict.fromkeys(event.stage for event in events))
-    assert stages == ["base", "burn-in", "sampling", "cross-check"]
+    assert stages == ["base", "burn-in", "sampling", "cross-check", "done"]
     spent = [event.energy_evaluations for event in events]
     assert spent[1:] == sorted(spent[1:])
     assert all(0 <= event.completed <= event.total for event in events)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from helmflow.errors import InputError
-from helmflow.families.run import free_energy
+from helmflow.families import free_energy
 from helmflow.families.two_states.temperature import at_beta, temperature_perturbation
 from helmflow.system import load_system
 

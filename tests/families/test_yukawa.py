@@ -11,7 +11,7 @@ from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import reweight
 from helmflow.families.flow.field_flow import stepped, train_field_flow
 from helmflow.families.path.base import build_base
-from helmflow.families.path.lattice import LatticeField
+from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.samplers.leapfrog import LeapfrogChains
 from helmflow.samplers.mixed import MixedChains
 from helmflow.settings import FlowSettings, Settings, TrainingSettings
@@ -109,7 +109,7 @@ def compare(problem, steps, n, n_chains, cycles):
 def test_flow_hmc_and_mixed_chains_agree(g, tmp_path):
     file = tmp_path / "yukawa.toml"
     file.write_text(TOML.format(g=g))
-    fraction, scores = compare(LatticeField(load_system(file)), 50, 2000, 400, 10)
+    fraction, scores = compare(LatticeProblem(load_system(file)), 50, 2000, 400, 10)
     assert fraction > 0.8
     assert np.abs(scores).max() < 5.0
 
@@ -117,7 +117,7 @@ def test_flow_hmc_and_mixed_chains_agree(g, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("g", [0.1, 0.3])
 def test_shipped_systems(g):
-    problem = LatticeField(load_system(f"lattice/yukawa_8_g{g}"))
+    problem = LatticeProblem(load_system(f"lattice/yukawa_8_g{g}"))
     fraction, scores = compare(problem, 150, 4000, 100, 25)
     assert fraction > 0.9
     assert np.abs(scores).max() < 4.0
@@ -127,7 +127,7 @@ def test_without_yukawa_coupling_it_is_phi4_times_free_fermions(tmp_path):
     """ln Z = 2.40513896 + 2 ln det K, m = 0; antiperiodic fermions have no zero mode."""
     file = tmp_path / "yukawa.toml"
     file.write_text(TOML.format(g=1e-9))
-    problem = LatticeField(load_system(file))
+    problem = LatticeProblem(load_system(file))
     estimate, _ = by_flow(trained(problem, 30), problem, 4000)
     free = torch.linalg.slogdet(problem.system.energy.derivative).logabsdet.item()
     assert -estimate.value - 2.0 * free == pytest.approx(2.40513896, abs=5 * estimate.stderr)

@@ -5,12 +5,16 @@ import math
 import pytest
 import torch
 
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.densities.flow import Flow
 from helmflow.densities.loop_splitting import LoopSplitting
 from helmflow.errors import InputError
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.gauge.effective_action import effective_couplings, fit_to_action
+from helmflow.families.gauge.effective_action import (
+    ACTION_FIELD,
+    effective_couplings,
+    fit_to_action,
+)
 from helmflow.fields.loops import LoopField, loop_sums
 from helmflow.manifolds.links import plaquette_angles
 from helmflow.streams import stream
@@ -24,8 +28,8 @@ def plaquettes(shape, n, beta=1.5):
 def test_divergence_and_sum():
     p, field = plaquettes((4, 8), 1), LoopField()
     weights = torch.randn(field.size, generator=stream(1, "w"), dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda t: field.contract(t, weights)[0], p)
-    velocity, divergence = field.contract(p, weights)
+    jacobian = torch.autograd.functional.jacobian(lambda t: field.velocity(t, 0.0, weights)[0], p)
+    velocity, divergence = field.velocity(p, 0.0, weights)
     measured = torch.einsum("ijij->", jacobian[0, :, :, 0])
     assert float((measured - divergence).abs()) < 1e-10
     assert float(velocity.sum().abs()) < 1e-10
@@ -33,7 +37,7 @@ def test_divergence_and_sum():
 
 def test_stein_functions_have_mean_zero():
     p = plaquettes((4, 4), 20_000)
-    found = LoopField().stein(p, 1.5 * torch.sin(p))
+    found = LoopField().stein(p, 1.5 * torch.sin(p), 1.0)
     z = found.mean(1) / found.std(1).clamp_min(1e-9) * math.sqrt(20_000)
     assert float(z.abs().max()) < 5.0
 
@@ -48,7 +52,7 @@ def test_planted_action_is_found_and_reached():
     found = effective_couplings(p, planted @ loop_sums(p) + 7.0)
     assert float((found - planted).abs().max()) < 1e-2
     coefficients = fit_to_action(p, planted, 2.0, stream(3, "nodes"))
-    flow = Flow(base, PlaquetteTransport(coefficients, n_steps=4))
+    flow = Flow(base, FittedFlow(ACTION_FIELD, coefficients, Plaquettes(), n_steps=4))
     with torch.no_grad():
         y, log_q = flow.sample_and_log_prob(500, stream(4, "y"))
     angles = plaquette_angles(y)
@@ -72,4 +76,6 @@ def test_loops_without_flux_get_no_coupling(seed):
 
 def test_mistakes():
     with pytest.raises(InputError, match="extents"):
-        LoopField().contract(torch.zeros(1, 3, 8).double(), torch.zeros(LoopField.size).double())
+        LoopField().velocity(
+            torch.zeros(1, 3, 8).double(), 0.0, torch.zeros(LoopField.size).double()
+        )

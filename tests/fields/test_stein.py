@@ -5,23 +5,24 @@ import math
 import numpy as np
 import pytest
 import torch
-from helmflow.families.path.kinds import PROBLEMS
 from torch.autograd.functional import hessian, jacobian
 
 from assertions import assert_consistent
 from helmflow.families.path.base import build_base
 from helmflow.families.path.ladder import LadderSampler
-from helmflow.fields.base import Field, Point
+from helmflow.families.registry import family_of
+from helmflow.fields.base import GradientField, Point
 from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells
 from helmflow.fields.potential import HarmonicField, TargetField
 from helmflow.settings import Settings
+from helmflow.skeleton.budget import Budget
 from helmflow.system import load_system
 from small_systems import fcc_crystal
 
 
 def problem_and_base(system):
-    problem = PROBLEMS[system.kind](system)
+    problem = family_of(system).problem(Budget())
     return problem, build_base(problem, Settings())[0]
 
 
@@ -207,7 +208,7 @@ def test_every_stein_function_has_zero_mean(name):
     assert_zero_means(*equilibrium_statistics(name, chains=chains, sweeps=sweeps))
 
 
-class Mutant(Field):
+class Mutant(GradientField):
     def __init__(self, field):
         self.field, self.size = field, field.size
 

@@ -1,6 +1,8 @@
 """Continuous flows along a path, integrated with a fixed number of steps."""
 
+import copy
 from abc import abstractmethod
+from typing import Self
 
 from helmflow.bijectors.base import Bijector
 from helmflow.errors import InputError
@@ -16,13 +18,20 @@ class FixedStepFlow(Bijector):
 
     def __init__(self, n_steps: int) -> None:
         super().__init__()
-        if n_steps < 1:
-            raise InputError("n_steps", "at least 1", n_steps)
-        self.n_steps = n_steps
+        self.n_steps = _at_least_one(n_steps)
 
     @abstractmethod
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
         """v_t(x), shaped like x, and its divergence (batch,)."""
+
+    def with_steps(self, n_steps: int) -> Self:
+        """The same flow with the same parameters, integrated with another number of steps."""
+        other = copy.copy(self)
+        # a module's own tables, so that what is set on one flow stays there
+        for table in ("_parameters", "_buffers", "_modules"):
+            other.__dict__[table] = self.__dict__[table].copy()
+        other.n_steps = _at_least_one(n_steps)
+        return other
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """From t = 0 to t = 1."""
@@ -43,3 +52,9 @@ class FixedStepFlow(Bijector):
             log_det = log_det + (h / 6.0) * (d1 + 2.0 * d2 + 2.0 * d3 + d4)
             t += h
         return x, log_det
+
+
+def _at_least_one(n_steps: int) -> int:
+    if n_steps < 1:
+        raise InputError("n_steps", "at least 1", n_steps)
+    return n_steps

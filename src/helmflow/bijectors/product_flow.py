@@ -1,6 +1,6 @@
 """Flows of angles, directions and real numbers together, in one row of coordinates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from helmflow.bijectors.base import Bijector, require_event
 from helmflow.bijectors.elementwise import Composed, Elementwise, ShiftScale
+from helmflow.bijectors.rotation_flows import RotationAutoregressive
 from helmflow.bijectors.sphere_flows import RecursiveSphere
 from helmflow.bijectors.splines import RationalQuadraticSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive, require_given
 from helmflow.errors import InputError
-from helmflow.manifolds.product import Euclidean, Product
-from helmflow.manifolds.sphere import Sphere
-from helmflow.manifolds.torus import Torus
+from helmflow.manifolds.base import Manifold
 from helmflow.nets.mlp import conditioner
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
@@ -72,19 +71,39 @@ class LineAutoregressive(Bijector):
         return torch.stack(found, -1), total
 
 
+def _line(
+    dim: int,
+    circle: Elementwise,
+    hidden: Sequence[int],
+    *,
+    n_given: int,
+    generator: torch.Generator | None,
+) -> Bijector:
+    """A flow of real numbers, which need no map of the circle."""
+    return LineAutoregressive(dim, hidden, n_given=n_given, generator=generator)
+
+
+FACTOR_FLOWS: dict[str, Callable[..., Bijector]] = {
+    "T": TorusAutoregressive,
+    "S": RecursiveSphere,
+    "R": _line,
+    "SO": RotationAutoregressive,
+}
+"""By the letter of a manifold: its trained flow, which may depend on given numbers."""
+
+
 @final
 class ProductAutoregressive(Bijector):
     """The factors of a product T^a x S^b x R^c in turn, each mapped given those before it.
 
-    ``y_k = f_k(x_k | y_j for j before k)`` in the given ``order`` of factors. Nets see cosines and
-    sines of angles, directions as unit vectors, and real numbers as they are, so that densities
-    are continuous across every seam. Factors are mapped by `TorusAutoregressive`,
-    `RecursiveSphere` (S^2 and above) and `LineAutoregressive`.
+    ``y_k = f_k(x_k | y_j for j before k)`` in the given ``order`` of factors, by the flows of
+    `FACTOR_FLOWS`. Nets see the features of a manifold (cosines and sines of angles, directions
+    as unit vectors, matrices of rotations), so that densities are continuous across every seam.
     """
 
     def __init__(
         self,
-        manifold: Product,
+        manifold: Manifold,
         circle: Elementwise,
         hidden: Sequence[int],
         *,
@@ -102,18 +121,11 @@ class ProductAutoregressive(Bijector):
         n_given = 0
         for place in self.order:
             factor = manifold.factors[place]
-            options = {"n_given": n_given, "generator": generator}
-            if isinstance(factor, Torus):
-                maps.append(TorusAutoregressive(factor.dim, circle, hidden, **options))
-                n_given += 2 * factor.dim
-            elif isinstance(factor, Sphere) and factor.dim > 1:
-                maps.append(RecursiveSphere(factor.dim, circle, hidden, **options))
-                n_given += factor.n_coordinates
-            elif isinstance(factor, Euclidean):
-                maps.append(LineAutoregressive(factor.dim, hidden, **options))
-                n_given += factor.dim
-            else:
-                raise InputError("manifold", "factors T, S2, S3, ... and R", repr(factor))
+            if factor.letter not in FACTOR_FLOWS:
+                raise InputError("manifold", f"factors {', '.join(FACTOR_FLOWS)}", repr(factor))
+            flow = FACTOR_FLOWS[factor.letter]
+            maps.append(flow(factor.dim, circle, hidden, n_given=n_given, generator=generator))
+            n_given += factor.n_features
         self.maps = nn.ModuleList(maps)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
@@ -132,12 +144,6 @@ class ProductAutoregressive(Bijector):
             direction = bijector.forward if forwards else bijector.inverse
             moved[place], log_det = direction(parts[place], given)
             known = moved[place] if forwards else parts[place]
-            given = torch.cat((given, self._seen(place, known)), -1)
+            given = torch.cat((given, self.manifold.factors[place].features(known)), -1)
             total = total + log_det
         return torch.cat(moved, -1), total
-
-    def _seen(self, place: int, x: Tensor) -> Tensor:
-        """What later factors are shown of this one."""
-        if isinstance(self.manifold.factors[place], Torus):
-            return torch.cat((x.cos(), x.sin()), -1)
-        return x

@@ -30,10 +30,6 @@ class ScoredFlow(FixedStepFlow):
     def rates(self, x: Configs, score: Configs, t: float) -> Rates:
         """v_t(x), its divergence and the rate of the score, at x (batch, n)."""
 
-    @abstractmethod
-    def with_steps(self, n_steps: int) -> "ScoredFlow":
-        """The same flow with the same parameters, integrated with another number of steps."""
-
     def forward_with_score(self, x: Configs, score: Configs) -> tuple[Configs, Values, Configs]:
         """``y``, with a graph if x or parameters have one; log|det| and the score at y without.
 

@@ -30,8 +30,8 @@ class RecursiveSphere(Bijector):
 
     where the last term is evaluated without cancellation at the poles. The parameters of the
     angle fade like sqrt(1 - r^2), as those of smooth functions do. Poles stay where they are:
-    put `SphereRotation` between such layers. All nets also see ``n_given`` numbers ``given``
-    (batch, n_given) to both directions.
+    put `SphereRotation` between such layers. S^1 has no heights. All nets also see ``n_given``
+    numbers ``given`` (batch, n_given) to both directions.
     """
 
     def __init__(
@@ -45,8 +45,6 @@ class RecursiveSphere(Bijector):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if dim < 2:
-            raise InputError("dim", "2 or more", dim)
         self.dim, self.circle, self.n_given = dim, circle, n_given
         self.spline = RationalQuadraticSpline(n_bins, -1.0, 1.0, linear_tails=False)
         generator = generator or stream(0, "sphere flow")
@@ -93,7 +91,7 @@ class RecursiveSphere(Bijector):
         return self.heights[k](torch.cat((*(r[:, None] for r in found), given), -1))
 
     def _of_angle(self, heights: list[Tensor], given: Tensor) -> Tensor:
-        r = torch.stack(heights, -1)
+        r = torch.stack(heights, -1) if heights else given[:, :0]
         fade = (1.0 - r.square()).clamp_min(1e-30).prod(-1, keepdim=True).sqrt()
         seen = torch.cat((r, r.square(), 2.0 * r * r.square(), given), -1)
         return fade * self.angle(seen)

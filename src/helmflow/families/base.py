@@ -13,7 +13,7 @@ from helmflow.generalised_work import ReducedPotential
 from helmflow.settings import Settings
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.skeleton.run import Run
-from helmflow.system import EnergyFactory, System, SystemTable
+from helmflow.system import System, SystemTable
 from helmflow.tables import ClosedTable
 
 
@@ -43,7 +43,7 @@ class Family(ABC):
         self.system = system
 
     @staticmethod
-    def build(table: Any, path: Path, factory: EnergyFactory) -> System:
+    def build(table: Any, path: Path, factory: Any) -> System:
         """The system in a file; of a family that is registered from outside."""
         raise InputError("kind", "a family that builds its systems", table.kind)
 
@@ -89,9 +89,12 @@ class Family(ABC):
         for name, table in settings:
             if not isinstance(table, ClosedTable):
                 continue
-            for key in sorted(table.model_fields_set - {"kind"}):
+            for key in sorted(table.model_fields_set):
                 value, default = getattr(table, key), type(table).model_fields[key].default
-                if f"{name}.{key}" not in read and value != default:
+                usual = (
+                    (default, self.flow_kind) if (name, key) == ("flow", "kind") else (default,)
+                )
+                if f"{name}.{key}" not in read and value not in usual:
                     unread = f"none: {self.noun} by method {settings.method} does not read it"
                     raise InputError(f"{name}.{key}", unread, repr(value))
         return settings

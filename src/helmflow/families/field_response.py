@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, Identity
-from helmflow.bijectors.sine_flow import SineFlow
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.errors import InputError
 from helmflow.estimators.differences import reweighted_difference
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.nodes import Nodes
 from helmflow.estimators.reweighting import reweight
+from helmflow.fields.sine import SineField
 from helmflow.generalised_work import work
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.objectives.known_gradient import ValueAndGradient
@@ -86,16 +87,16 @@ def field_response(
         raise InputError("x", "at least 100 samples", len(x))
     n_fit = int(FITTED * len(x))
     own = x.new_zeros(len(x)) if log_w is None else log_w
-    flow, coefficients = _fitted(x[:n_fit], shape, family, at, delta)
+    field, weights = _fitted(x[:n_fit], shape, family, at, delta)
     x, own = x[n_fit:], own[n_fit:]
-    maps = [_map(flow, sign * delta * coefficients) for sign in (-1.0, 1.0)]
+    maps = [FittedFlow(field, sign * delta * weights, n_steps=STEPS) for sign in (-1.0, 1.0)]
     potentials = [family(at - delta), family(at + delta)]
     sides, plain = [], []
     for ensembles, to in ((sides, maps), (plain, [Identity(), Identity()])):
         for bijector, potential in zip(to, potentials, strict=True):
             ensembles.append(_side(x, own, bijector, family(at), potential, observable))
     slope = _slope(x, family, at, delta)
-    explained = torch.from_numpy(coefficients) @ flow.stein(x, family(at)(x)[1])
+    explained = torch.from_numpy(weights[0]) @ field.stein(x, family(at)(x)[1], 0.0)
     spread = math.hypot(*(_spread(*side) for side in plain))
     return FieldResponse(
         transported=_scaled(reweighted_difference(*sides[0], *sides[1], g=g), 2.0 * delta),
@@ -108,29 +109,15 @@ def field_response(
 
 def _fitted(
     x: Tensor, shape: tuple[int, int], family: Family, at: float, delta: float
-) -> tuple[SineFlow, np.ndarray]:
-    """A flow with one weight per feature and orbit, and the weights of v."""
-    flow = SineFlow(
-        shape,
-        KernelOrbits(min(REACH, max(shape) // 2)),
-        n_features=FEATURES,
-        n_times=1,
-        scale=x.std().item(),
-        n_steps=STEPS,
-    ).requires_grad_(False)
-    stein = flow.stein(x, family(at)(x)[1]).numpy()
+) -> tuple[SineField, np.ndarray]:
+    """The velocities of every feature and orbit, and the weights (1, size) of v."""
+    orbits = KernelOrbits(min(REACH, max(shape) // 2))
+    field = SineField.on(shape, orbits, FEATURES, x.std().item())
+    stein = field.stein(x, family(at)(x)[1], 0.0).numpy()
     slope = _slope(x, family, at, delta).numpy()
     nodes = Nodes(np.zeros(1), np.ones(1), [slope[None]], [stein[:, None]])
-    families = np.repeat(np.arange(1 + FEATURES), len(flow.orbits))
-    fit = fit_transport(nodes, families, degree=0, ridges=RIDGES)
-    return flow, fit.coefficients[0]
-
-
-def _map(flow: SineFlow, coefficients: np.ndarray) -> SineFlow:
-    other = flow.with_steps(flow.n_steps)
-    weights = torch.from_numpy(coefficients).view_as(flow.coefficients)
-    other.coefficients = torch.nn.Parameter(weights, requires_grad=False)
-    return other
+    families = np.repeat(np.arange(1 + FEATURES), len(orbits))
+    return field, fit_transport(nodes, families, degree=0, ridges=RIDGES).coefficients
 
 
 def _slope(x: Tensor, family: Family, at: float, delta: float) -> Values:

@@ -32,7 +32,8 @@ def register(kind: str, family: type[Family]) -> None:
     """Add a family: files of its ``kind`` then load, run, resume and can be sampled.
 
     ``family.table`` is the schema of its files (a `SystemTable`) and ``family.build(table, path,
-    factory)`` makes the `System`, with ``factory`` the constructor that [potential] names.
+    factory)`` makes the `System`, with ``factory`` the constructor that [potential] names, None
+    where there is no such table.
     """
     register_kind(kind, family.table, family.build)
     FAMILIES[kind] = family

@@ -25,8 +25,9 @@ def run(
     family = family_of(system)
     own = Run(system.name, family.accept(settings), directory, listen)
     own.quantity = family.quantity
-    result = own.conclude(family.quantity, family.estimate(own))
-    own.tell("done")
+    finding = family.estimate(own)
+    result = own.conclude(family.quantity, finding)
+    own.tell("done", estimate=finding.headline)
     return result
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
-from helmflow.shapes import Values
+from helmflow.fields.base import VelocityField
+from helmflow.shapes import Configs, Values
 
 RECTANGLES = ((1, 2), (2, 2), (1, 3), (2, 3), (3, 3), (3, 4), (4, 4))
 HARMONICS = (1, 2, 3)
@@ -21,7 +22,7 @@ LEAST = 4
 
 
 @final
-class LoopField:
+class LoopField(VelocityField):
     """``size`` velocity fields of plaquettes (batch, L0, L1), with exact divergence.
 
     Raises InputError for extents below 4, where the largest rectangles would overlap themselves.
@@ -29,14 +30,14 @@ class LoopField:
 
     size = len(RECTANGLES) + len(WAVES) * len(MEANS)
 
-    def stein(self, angles: Tensor, slope: Tensor) -> Tensor:
-        """``div v_k - v_k . slope`` of every field, (size, batch), at ``slope`` = du/dP."""
-        velocity, divergence = self._fields(angles)
-        return divergence - torch.einsum("kbxy,bxy->kb", velocity, slope)
+    def stein(self, x: Configs, gradient: Configs, t: float) -> Tensor:
+        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
+        velocity, divergence = self._fields(x)
+        return divergence - torch.einsum("kbxy,bxy->kb", velocity, gradient)
 
-    def contract(self, angles: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Velocity, shaped like ``angles``, and divergence (batch,) of sum_k weights_k v_k."""
-        velocity, divergence = self._fields(angles)
+    def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
+        """dP/dt, shaped like x, and its divergence (batch,)."""
+        velocity, divergence = self._fields(x)
         return torch.einsum("kbxy,k->bxy", velocity, weights), weights @ divergence
 
     def _fields(self, angles: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
-from helmflow.shapes import Values
+from helmflow.fields.base import VelocityField
+from helmflow.shapes import Configs, Values
 
 HARMONICS = 4
 N_KERNELS = 3
@@ -49,7 +50,7 @@ PRODUCTS = (*_pair(1, 1), *_pair(1, 1, diagonal=True), *_pair(1, 2), *_pair(2, 1
 
 
 @final
-class PlaquetteField:
+class PlaquetteField(VelocityField):
     """``size`` velocity fields of plaquettes (batch, L0, L1), with exact divergence.
 
     The divergence is that of the motion of the links behind the plaquettes, which is the trace
@@ -59,21 +60,21 @@ class PlaquetteField:
     n_features = HARMONICS + len(PRODUCTS)
     size = n_features * N_KERNELS
 
-    def stein(self, angles: Tensor, slope: Tensor) -> Tensor:
-        """``div v_k - v_k . slope`` of every field, (size, batch), at ``slope`` = du/dP."""
-        features, traces = self._features(angles)
-        spread = torch.stack(_kernels(slope), 1).flatten(2)
+    def stein(self, x: Configs, gradient: Configs, t: float) -> Tensor:
+        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
+        features, traces = self._features(x)
+        spread = torch.stack(_kernels(gradient), 1).flatten(2)
         along = torch.einsum("fbn,bkn->fkb", features.flatten(2), spread)
-        divergence = torch.einsum("fjb,jk->fkb", traces, _taps(angles))
+        divergence = torch.einsum("fjb,jk->fkb", traces, _taps(x))
         return (divergence - along).flatten(0, 1)
 
-    def contract(self, angles: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Velocity, shaped like ``angles``, and divergence (batch,) of sum_k weights_k v_k."""
-        features, traces = self._features(angles)
+    def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
+        """dP/dt, shaped like x, and its divergence (batch,)."""
+        features, traces = self._features(x)
         table = weights.view(self.n_features, N_KERNELS)
         mixed = torch.einsum("fbxy,fk->kbxy", features, table)
         velocity = sum(_kernels(part)[k] for k, part in enumerate(mixed))
-        divergence = torch.einsum("fjb,jk,fk->b", traces, _taps(angles), table)
+        divergence = torch.einsum("fjb,jk,fk->b", traces, _taps(x), table)
         return velocity, divergence
 
     def _features(self, angles: Tensor) -> tuple[Tensor, Tensor]:

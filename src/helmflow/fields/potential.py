@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from helmflow.fields.base import Field, Point, TransportField
+from helmflow.fields.base import GradientField, Point, TransportField
 from helmflow.shapes import Values
 
 
-class HarmonicField(Field):
+class HarmonicField(GradientField):
     """phi = u K u / 2, whose Stein function is the virial of the base's forces."""
 
     size = 1
@@ -41,7 +41,8 @@ class TargetField(TransportField):
     def stein(self, point: Point) -> Tensor:
         """Stein functions of both: (2, batch)."""
         mirrored = -point.u
-        here = torch.linalg.vecdot(point.gradient, point.direction)
+        gradient = self._gradient(point.u) if point.gradient is None else point.gradient
+        here = torch.linalg.vecdot(gradient, point.direction)
         there = -torch.linalg.vecdot(self._gradient(mirrored), point.direction)
         traces = self._hessian_trace(point.u), self._hessian_trace(mirrored)
         return torch.stack([here - traces[0], there - traces[1]])

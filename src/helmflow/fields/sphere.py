@@ -1,10 +1,13 @@
-"""Transport fields of a solvent around a growing sphere, linear in their coefficients."""
+"""Velocities of a solvent around a growing sphere."""
+
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
+from helmflow.fields.base import VelocityField
 from helmflow.shapes import Particles, Values
 
 ONE_BODY_SHAPES, PAIR_SHAPES = 6, 10
@@ -13,8 +16,9 @@ PAIR_TAIL = 4.95
 """Widths from the last pair function to half the box, where it must have vanished."""
 
 
-class SphereField:
-    """Vector fields v_k of particles in a periodic cube around a sphere of radius R.
+@final
+class SphereField(VelocityField):
+    """Velocities v_k of particles in a periodic cube around a sphere of radius R.
 
     One-body fields f(s) T(x_i) and pair fields A(s_i) g(r_ij) W on either particle, where s is the
     distance from the sphere's surface, T periodic vectors of the cube's symmetry and W the bond's
@@ -23,13 +27,14 @@ class SphereField:
     stand, and so are alike in size.
 
     The lengths are in units of the solvent's sigma, in which its structure has always the same
-    scale.
+    scale. The radius grows linearly from ``radii[0]`` at t = 0 to ``radii[1]`` at t = 1.
     """
 
-    def __init__(self, box: float) -> None:
+    def __init__(self, box: float, radii: tuple[float, float]) -> None:
         from helmflow.kernels.periodic_vectors import DIRECTIONS
         from helmflow.kernels.solvation_basis import Basis, Grid, count_features
 
+        self.radii = radii
         reach = 0.5 * box
         n_pair = int((reach - PAIR_FIRST - PAIR_TAIL * PAIR_WIDTH) / PAIR_SPACING) + 1
         if n_pair < 1:
@@ -53,18 +58,15 @@ class SphereField:
             ]
         )
 
-    def stein(self, x: Particles, gradient: Particles, radii: Tensor) -> Tensor:
-        """div v_k - v_k . grad u (size, batch), whose mean under exp(-u) is zero.
-
-        gradient: of the reduced potential (batch, n, 3); radii: (batch,).
-        """
+    def stein(self, x: Particles, gradient: Particles, t: float) -> Tensor:
+        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
         from helmflow.kernels import solvation_fields as kernels
 
-        out = np.empty((self.size, len(x)))
-        kernels.stein(_rows(x), _rows(gradient), radii.numpy(), self.basis, out)
+        out, radii = np.empty((self.size, len(x))), np.full(len(x), self._radius(t))
+        kernels.stein(_rows(x), _rows(gradient), radii, self.basis, out)
         return torch.from_numpy(out)
 
-    def velocity(self, x: Particles, radius: float, weights: Tensor) -> tuple[Particles, Values]:
+    def velocity(self, x: Particles, t: float, weights: Tensor) -> tuple[Particles, Values]:
         """sum_k weights_k v_k (batch, n, 3) and its divergence (batch,).
 
         Raises ``InputError`` when a gradient is asked for: there is none.
@@ -75,8 +77,12 @@ class SphereField:
 
         rows = _rows(x)
         velocity, divergence = np.empty_like(rows), np.empty(len(rows))
+        radius = self._radius(t)
         kernels.field(rows, weights.contiguous().numpy(), radius, self.basis, velocity, divergence)
         return torch.from_numpy(velocity).reshape(x.shape), torch.from_numpy(divergence)
+
+    def _radius(self, t: float) -> float:
+        return self.radii[0] + t * (self.radii[1] - self.radii[0])
 
 
 def _rows(x: Particles) -> np.ndarray:

@@ -26,8 +26,8 @@ from helmflow.kernels.blocks import (
     spread,
     unpack,
 )
+from helmflow.kernels.cache import entry
 from helmflow.kernels.simd import (
-    ENTRY,
     INLINE,
     INNER,
     LANES,
@@ -55,9 +55,6 @@ from helmflow.kernels.vectors import (
     subtract,
     times,
 )
-
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "f082bfda5768"
 
 _LOG2_E = 1.4426950408889634
 
@@ -143,7 +140,7 @@ def _add_moments(moments, atom, s, p, q):
 
 
 @njit(**INNER)
-def _collect(block, longest, pairs, box, c, keep):
+def _collect(block, longest, pairs, c, keep):
     """First pass: fills the moments, returns the pair energy and the sum of g^2.
 
     With ``keep`` it leaves what the second pass needs of every pair in range.
@@ -161,11 +158,11 @@ def _collect(block, longest, pairs, box, c, keep):
         s = zero
         p = (zero, zero, zero)
         q = (zero, zero, zero, zero, zero, zero)
-        sure, more = candidates(pairs, i, c.range_, block.lengths, longest, block.near, block.far)
+        sure, more = candidates(pairs, i, c.range_, block, longest)
         for m in range(sure + more):
             k = pairs.offsets[i] + m if m < sure else item(block.far, m - sure)
             other = np.int64(item(pairs.index, k))
-            vector = pair_vector(block.x, start, other * ATOM, pairs.vectors, k, box)
+            vector = pair_vector(block.x, start, other * ATOM, pairs, k)
             r2 = dot(vector, vector)
             inside = r2 < c.range_ * c.range_
             if m >= sure and not any_lane(inside):
@@ -243,15 +240,12 @@ def _differentiate(block, c):
         accumulate(block.g, i * ATOM, total)
 
 
-@njit(**ENTRY)
-def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
-    """Energies (B,), gradients (B, 3n) and largest squared displacements (B,) of rows ``u``.
-
-    ``pairs`` lists every pair once; ``box`` is None, or three lengths to round every pair vector
-    to its nearest image.
-    """
+@entry
+def energies(u, pairs, c, out):
+    """Fill ``out``, an `Energies`, from rows ``u`` (B, 3n); ``pairs`` lists every pair once."""
     batch, size = u.shape
     atoms = size // 3
+    want_gradient = out.gradient.shape[1] > 0
     most = pairs.index.size if want_gradient else 0
     block = Block(
         aligned(size * LANES),
@@ -269,10 +263,10 @@ def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
         squared, longest = pack(u, first, count, block.x, block.lengths)
-        pair, squares = _collect(block, longest, pairs, box, c, want_gradient)
+        pair, squares = _collect(block, longest, pairs, c, want_gradient)
         three = _three_body(block.moments, c) - same * squares
-        spread(pair + strength * three, first, count, energy)
-        spread(squared, first, count, extent)
+        spread(pair + strength * three, first, count, out.energy)
+        spread(squared, first, count, out.extent)
         if want_gradient:
             _differentiate(block, c)
-            unpack(block.g, first, count, gradient)
+            unpack(block.g, first, count, out.gradient)

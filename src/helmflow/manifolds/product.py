@@ -1,8 +1,8 @@
-"""Products of manifolds, their coordinates side by side, and the plain real line."""
+"""Products of manifolds, their coordinates side by side, the plain real line, and names."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
+from helmflow.manifolds.rotations import Rotations
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus, require_rows
 from helmflow.shapes import Configs
@@ -19,14 +20,17 @@ from helmflow.shapes import Configs
 class Euclidean(Manifold):
     """R^dim: nothing is wrapped, nothing is uniform."""
 
+    letter = "R"
+
     def __init__(self, dim: int) -> None:
         if dim < 1:
             raise InputError("manifold", "at least one coordinate", dim)
-        self.dim = self.n_coordinates = dim
+        self.dim = self.n_coordinates = self.n_features = dim
         self.log_volume = math.inf
 
-    def __repr__(self) -> str:
-        return f"R{self.dim}"
+    def features(self, x: Configs) -> Tensor:
+        """The numbers themselves."""
+        return x
 
     def require(self, x: Configs) -> None:
         """Raise InputError unless x is (batch, dim) of finite numbers."""
@@ -53,17 +57,38 @@ class Euclidean(Manifold):
 class Product(Manifold):
     """A product with the product metric; the coordinates of the factors follow one another."""
 
+    letter = "x"
+
     def __init__(self, factors: Sequence[Manifold]) -> None:
         if not factors:
             raise InputError("manifold", "at least one factor", "none")
-        self.factors = tuple(factors)
-        self.sizes = [factor.n_coordinates for factor in factors]
+        self._factors = tuple(factors)
         self.dim = sum(factor.dim for factor in factors)
         self.n_coordinates = sum(self.sizes)
+        self.n_features = sum(factor.n_features for factor in factors)
         self.log_volume = sum(factor.log_volume for factor in factors)
+        self.convention = next((f.convention for f in factors if f.convention), "")
 
     def __repr__(self) -> str:
         return " x ".join(map(repr, self.factors))
+
+    @property
+    def factors(self) -> tuple[Manifold, ...]:
+        """In the order of their coordinates."""
+        return self._factors
+
+    def aliases(self, x: Configs) -> list[Configs]:
+        """Those of each factor, the others as they are."""
+        parts = x.split(self.sizes, -1)
+        return [
+            torch.cat((*parts[:k], alias, *parts[k + 1 :]), -1)
+            for k, factor in enumerate(self.factors)
+            for alias in factor.aliases(parts[k])
+        ]
+
+    def features(self, x: Configs) -> Tensor:
+        """Those of all factors."""
+        return self._each(lambda factor, a: factor.features(a), x)
 
     def require(self, x: Configs) -> None:
         """Raise InputError unless every part of x is a point of its factor."""
@@ -77,39 +102,43 @@ class Product(Manifold):
 
     def exp(self, x: Configs, v: Configs) -> Configs:
         """The geodesics of all factors."""
-        parts = zip(self.factors, x.split(self.sizes, -1), v.split(self.sizes, -1), strict=True)
-        return torch.cat([factor.exp(a, b) for factor, a, b in parts], -1)
+        return self._each(lambda factor, a, b: factor.exp(a, b), x, v)
 
     def log(self, x: Configs, y: Configs) -> Configs:
         """The shortest vectors of all factors."""
-        parts = zip(self.factors, x.split(self.sizes, -1), y.split(self.sizes, -1), strict=True)
-        return torch.cat([factor.log(a, b) for factor, a, b in parts], -1)
+        return self._each(lambda factor, a, b: factor.log(a, b), x, y)
+
+    def tangent(self, x: Configs, v: Configs) -> Configs:
+        """The tangent parts in all factors."""
+        return self._each(lambda factor, a, b: factor.tangent(a, b), x, v)
 
     def quadrature(self, n: int) -> tuple[Tensor, Tensor]:
         """The product of the grids of all factors."""
         nodes, weights = self.factors[0].quadrature(n)
         for factor in self.factors[1:]:
             more, w = factor.quadrature(n)
-            nodes = torch.cat(
-                (
-                    nodes.repeat_interleave(len(more), 0),
-                    more.repeat(len(nodes), 1),
-                ),
-                -1,
-            )
+            pairs = (nodes.repeat_interleave(len(more), 0), more.repeat(len(nodes), 1))
+            nodes = torch.cat(pairs, -1)
             weights = (weights[:, None] * w).flatten()
         return nodes, weights
 
+    def _each(self, function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+        """A function of every factor and of its part of the rows."""
+        parts = zip(self.factors, *(row.split(self.sizes, -1) for row in rows), strict=True)
+        return torch.cat([function(factor, *part) for factor, *part in parts], -1)
 
-FACTORS = {"T": Torus, "S": Sphere, "R": Euclidean}
+
+FACTORS = {kind.letter: kind for kind in (Torus, Sphere, Euclidean, Rotations)}
+"""What a manifold can be made of, by the letters of its name."""
 
 
 def parse_manifold(text: str) -> Manifold:
-    """The manifold written as ``T2``, ``S3``, ``R10`` or a product such as ``T2 x S2 x R1``."""
+    """The manifold written as ``T2``, ``S3``, ``SO3`` or a product such as ``T2 x S2 x R1``."""
     factors = []
     for word in text.split(" x "):
-        match = re.fullmatch(r"([TSR])([1-9][0-9]{0,3})", word)
-        if match is None:
-            raise InputError("manifold", "for example 'T2', 'S3' or 'T2 x S2 x R1'", repr(text))
+        match = re.fullmatch(r"([A-Z]+)([1-9][0-9]{0,3})", word)
+        if match is None or match[1] not in FACTORS:
+            expected = "for example 'T2', 'S3', 'SO3' or 'T2 x S2 x R1'"
+            raise InputError("manifold", expected, repr(text))
         factors.append(FACTORS[match[1]](int(match[2])))
     return factors[0] if len(factors) == 1 else Product(factors)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
-from helmflow.manifolds.base import Manifold
+from helmflow.manifolds.base import Manifold, Picture
 from helmflow.manifolds.torus import require_grid, require_rows
 from helmflow.shapes import Configs
 
@@ -19,15 +19,19 @@ UNIT_TOLERANCE = 1e-9
 class Sphere(Manifold):
     """S^dim in R^(dim + 1), volume ``2 pi^((dim + 1)/2) / Gamma((dim + 1)/2)``."""
 
+    letter = "S"
+
     def __init__(self, dim: int) -> None:
         if dim < 1:
             raise InputError("manifold", "a sphere of dimension one or more", dim)
-        self.dim, self.n_coordinates = dim, dim + 1
+        self.dim, self.n_coordinates, self.n_features = dim, dim + 1, dim + 1
         half = 0.5 * (dim + 1)
         self.log_volume = math.log(2.0) + half * math.log(math.pi) - math.lgamma(half)
+        self.grid_sizes = {1: (256, 384), 2: (96, 128), 3: (28, 36)}.get(dim)
 
-    def __repr__(self) -> str:
-        return f"S{self.dim}"
+    def features(self, x: Configs) -> Tensor:
+        """The unit vectors themselves."""
+        return x
 
     def require(self, x: Configs) -> None:
         """Raise InputError unless x is (batch, dim + 1) with rows of length one."""
@@ -83,16 +87,21 @@ class Sphere(Manifold):
         for dim in range(2, self.dim + 1):
             height, w = _gauss(n, 0.5 * dim - 1.0)
             radius = (1.0 - height.square()).sqrt()
-            grid = torch.cat(
-                (
-                    radius[:, None, None] * nodes,
-                    height[:, None, None].expand(-1, len(nodes), 1),
-                ),
-                -1,
-            )
-            nodes = grid.flatten(0, 1)
+            along = height[:, None, None].expand(-1, len(nodes), 1)
+            nodes = torch.cat((radius[:, None, None] * nodes, along), -1).flatten(0, 1)
             weights = (w[:, None] * weights).flatten()
         return nodes, weights
+
+    def picture(self, n_steps: int) -> Picture | None:
+        """Latitude and longitude of S^2; x_3 is the sine of the former."""
+        if self.dim != 2:
+            return None
+        steps = torch.linspace(0.0, 1.0, n_steps + 1, dtype=torch.float64)
+        first, second = math.pi * (steps - 0.5), 2.0 * math.pi * (steps - 0.5)
+        latitude, longitude = torch.cartesian_prod(first, second).unbind(-1)
+        across = latitude.cos()
+        points = (across * longitude.cos(), across * longitude.sin(), latitude.sin())
+        return Picture(first, second, torch.stack(points, -1))
 
 
 def _gauss(n: int, power: float) -> tuple[Tensor, Tensor]:

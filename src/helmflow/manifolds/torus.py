@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
-from helmflow.manifolds.base import Manifold
+from helmflow.manifolds.base import Manifold, Picture
 from helmflow.shapes import Configs
 
 TWO_PI = 2.0 * math.pi
@@ -16,16 +16,25 @@ LARGEST_GRID = 20_000_000
 
 @final
 class Torus(Manifold):
-    """T^dim with the flat metric: ``dim`` angles in [0, 2 pi), volume (2 pi)^dim."""
+    """T^dim with the flat metric: ``dim`` angles in [0, 2 pi), volume (2 pi)^dim.
+
+    Its features are the cosines of all angles, then their sines.
+    """
+
+    letter = "T"
+    grid_span = TWO_PI
 
     def __init__(self, dim: int) -> None:
         if dim < 1:
             raise InputError("manifold", "at least one angle", dim)
-        self.dim = self.n_coordinates = dim
+        self.dim = self.n_coordinates = self.n_angles = dim
+        self.n_features = 2 * dim
         self.log_volume = dim * math.log(TWO_PI)
+        self.grid_sizes = {1: (512, 768), 2: (192, 256)}.get(dim)
 
-    def __repr__(self) -> str:
-        return f"T{self.dim}"
+    def features(self, x: Configs) -> Tensor:
+        """Cosines and sines, (batch, 2 dim)."""
+        return torch.cat((x.cos(), x.sin()), -1)
 
     def require(self, x: Configs) -> None:
         """Raise InputError unless x is (batch, dim) with every angle in [0, 2 pi)."""
@@ -53,6 +62,14 @@ class Torus(Manifold):
         steps = TWO_PI * torch.arange(n, dtype=torch.float64) / n
         nodes = torch.cartesian_prod(*[steps] * self.dim).reshape(-1, self.dim)
         return nodes, nodes.new_full((len(nodes),), (TWO_PI / n) ** self.dim)
+
+    def picture(self, n_steps: int) -> Picture | None:
+        """The two angles of T^2 from 0 to 2 pi."""
+        if self.dim != 2:
+            return None
+        steps = torch.linspace(0.0, 1.0, n_steps + 1, dtype=torch.float64)
+        angles = TWO_PI * steps
+        return Picture(angles, angles, torch.cartesian_prod(angles, angles).remainder(TWO_PI))
 
 
 def wrap(x: Tensor, period: float = TWO_PI) -> Tensor:

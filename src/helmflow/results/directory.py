@@ -214,11 +214,9 @@ class RunDirectory:
 
     def file_of_stage(self, name: str) -> Path:
         """Where a stage of the run is kept; that of the flow is for people, too."""
-        return (
-            self.path / FLOW
-            if name == "flow"
-            else self.path / STAGES / f"{name.replace(' ', '_')}.safetensors"
-        )
+        if name == "flow":
+            return self.path / FLOW
+        return self.path / STAGES / f"{name.replace(' ', '_')}.safetensors"
 
     def bytes_of_metrics(self) -> int:
         """Length of ``metrics.jsonl``, once it is on the disk: a stage remembers it."""

@@ -69,10 +69,8 @@ class Run:
         if estimate is not None and self.quantity is not None:
             value = self.quantity.value(estimate.value)
             stderr = self.quantity.stderr(estimate.stderr)
-        evaluations = self.budget.evaluations
-        self._listen(
-            Event(stage, completed, total, detail, value, stderr, evaluations, values or {})
-        )
+        n = self.budget.evaluations
+        self._listen(Event(stage, completed, total, detail, value, stderr, n, values or {}))
 
     def once(self, name: str, make: "Callable[[Stage], T]", form: Form[T]) -> T:
         """The value of a stage: made, and kept as soon as it is there, or read if it is kept.

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from helmflow.densities.reference import UniformAndNormal
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy, ParticleEnergy
 from helmflow.energies.gauge import GaugeEnergy
 from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import require_energies
+from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.product import parse_manifold
 from helmflow.streams import stream
 from helmflow.system.kinds import TABLES
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 POINTS = 64
 """Of a manifold at which the energy of a density is looked at before anything is computed."""
 
+SAME = 1e-9
+"""Relative difference of two energies below which they are one."""
+
 LATTICE_UNITS = Units("lattice spacing", "action")
 
 
@@ -58,7 +63,9 @@ def load_system(
     """
     path = find_system(name_or_path)
     table = read_table(path)
-    factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
+    factory = None
+    if table.potential is not None:
+        factory = energy_factory(table.potential, {**ENERGIES, **(energies or {})})
     return BUILDERS[table.kind](table, path, factory)
 
 
@@ -75,7 +82,7 @@ def _two_states(table: TwoStatesTable, path: Path, factory: EnergyFactory) -> Sy
         raise InputError(f"final.{key}", "a key of [potential] other than kind", f"'{key}'")
     last = build_energy(factory, {**table.potential, **table.final}, {})
     convention = "f_B - f_A of the configurational integrals, in kT; momenta cancel"
-    system = _without_sites(table, path, energy, getattr(energy, "n_particles", 1), convention)
+    system = plain_system(table, path, energy, getattr(energy, "n_particles", 1), convention)
     final = ThermodynamicState(last, system.beta)
     return replace(system, units=Units("sigma", "epsilon"), final=final)
 
@@ -88,7 +95,7 @@ def _lattice_field(table: LatticeFieldTable, path: Path, factory: EnergyFactory)
         raise InputError("potential.kind", "a potential of fields, not of gauge links", kind)
     _refuse_unusable(energy, torch.zeros(1, *shape, dtype=torch.float64))
     convention = "ln Z = ln of the integral of exp(-S) over all sites, Lebesgue measure"
-    system = _without_sites(table, path, energy, math.prod(shape), convention)
+    system = plain_system(table, path, energy, math.prod(shape), convention)
     return replace(system, units=LATTICE_UNITS)
 
 
@@ -105,7 +112,7 @@ def _gauge_field(table: GaugeFieldTable, path: Path, factory: EnergyFactory) -> 
         raise InputError("field", "none for a single link", list(shape))
     _refuse_unusable(energy, energy.cold_start(1))
     convention = "ln Z = ln of the integral of exp(-S) over all links, Haar measure (volume one)"
-    system = _without_sites(table, path, energy, math.prod(shape), convention)
+    system = plain_system(table, path, energy, math.prod(shape), convention)
     return replace(system, units=LATTICE_UNITS)
 
 
@@ -120,20 +127,24 @@ def _density(table: DensityTable, path: Path, factory: EnergyFactory) -> System:
         raise InputError("manifold", f"{dim} dimensions, as the potential has", table.manifold)
     # angles do not belong on a line, where their density has no integral
     letter = getattr(energy, "letter", None)
-    if letter is not None and repr(manifold) != f"{letter}{dim}":
+    if letter is not None and f"{letter}{dim}" not in (repr(manifold), repr(manifold.cover)):
         raise InputError("manifold", f"{letter}{dim}, as the potential has", table.manifold)
-    if math.isfinite(manifold.log_volume):
+    if manifold.compact:
         _refuse_undefined(energy, manifold.uniform(POINTS, stream(0, "points")))
+    _refuse_two_values(energy, manifold)
+    counted = f"{manifold}{manifold.convention}"
     volume = f"its volume {math.exp(manifold.log_volume):.10g}"
-    convention = f"ln Z = ln of the integral of exp(-u) over {manifold}, {volume}"
-    system = _without_sites(table, path, energy, manifold.dim, convention)
+    convention = f"ln Z = ln of the integral of exp(-u) over {counted}, {volume}"
+    system = plain_system(table, path, energy, manifold.dim, convention)
     return replace(system, units=Units("radian", "kT"), manifold=manifold)
 
 
-def _without_sites(
+def plain_system(
     table: Any, path: Path, energy: Energy, n_particles: int, convention: str
 ) -> System:
-    beta = _beta(table.state, boltzmann=1.0)
+    """What a file says of any system without sites; beta is 1 where it has no [state]."""
+    state = getattr(table, "state", StateTable(beta=1.0))
+    beta = _beta(state, boltzmann=1.0)
     return System(
         name=table.name,
         kind=table.kind,
@@ -141,7 +152,7 @@ def _without_sites(
         beta=beta,
         n_particles=n_particles,
         summary=table.summary,
-        temperature=table.state.temperature,
+        temperature=state.temperature,
         references=references_of(table),
         convention=convention,
         path=path,
@@ -212,6 +223,19 @@ def _refuse_undefined(energy: Energy, x: torch.Tensor) -> None:
         raise InputError("potential", "a finite energy somewhere", f"inf at {len(x)} points")
 
 
+def _refuse_two_values(energy: Energy, manifold: Manifold) -> None:
+    """An energy of orientations must be the same at both quaternions of one."""
+    x, _ = UniformAndNormal(manifold).sample_and_log_prob(POINTS, stream(0, "points"))
+    for alias in manifold.aliases(x):
+        with torch.no_grad():
+            values, others = energy(x), energy(alias)
+        apart = ~torch.isclose(values, others, SAME, SAME, equal_nan=True)
+        if bool(apart.any()):
+            pair = f"{values[apart][0].item():.6g} and {others[apart][0].item():.6g}"
+            expected = f"one energy for both rows of a point of {manifold} (x and -x)"
+            raise InputError("potential", expected, pair)
+
+
 def _refuse_unusable(energy: Energy, x: torch.Tensor) -> None:
     """Evaluate once: what cannot be evaluated shall fail here, not in the middle of a run."""
     try:
@@ -274,7 +298,7 @@ def _digest(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-Builder = Callable[[Any, Path, EnergyFactory], System]
+Builder = Callable[[Any, Path, Any], System]
 
 BUILDERS: dict[str, Builder] = {
     "crystal": _crystal,

@@ -116,7 +116,7 @@ class SystemTable(ClosedTable):
     name: PathName
     summary: Text
     cite: tuple[Text, ...] = ()
-    potential: dict[str, object]
+    potential: dict[str, object] | None = None
     references: tuple[ReferenceTable, ...] = ()
 
 
@@ -124,6 +124,7 @@ class CrystalTable(SystemTable):
     """A file of kind "crystal"."""
 
     kind: Literal["crystal"]
+    potential: dict[str, object]
     units: UnitsTable
     structure: StructureTable
     state: StateTable
@@ -134,6 +135,7 @@ class LatticeFieldTable(SystemTable):
     """A file of kind "lattice_field"."""
 
     kind: Literal["lattice_field"]
+    potential: dict[str, object]
     field: FieldTable
     state: StateTable = StateTable(beta=1.0)
 
@@ -142,6 +144,7 @@ class GaugeFieldTable(SystemTable):
     """A file of kind "gauge_field": links of a periodic lattice, or one link; Haar measure."""
 
     kind: Literal["gauge_field"]
+    potential: dict[str, object]
     field: FieldTable | None = None
     state: StateTable = StateTable(beta=1.0)
 
@@ -150,6 +153,7 @@ class DensityTable(SystemTable):
     """A file of kind "density": any unnormalised density on a manifold."""
 
     kind: Literal["density"]
+    potential: dict[str, object]
     manifold: Text
     state: StateTable = StateTable(beta=1.0)
 
@@ -158,5 +162,6 @@ class TwoStatesTable(SystemTable):
     """A file of kind "two_states": a difference; [final] is what changes in [potential]."""
 
     kind: Literal["two_states"]
+    potential: dict[str, object]
     final: dict[str, object]
     state: StateTable

@@ -8,8 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
-from helmflow.bijectors.sphere_growth import SphereGrowth
 from helmflow.errors import InputError
 from helmflow.estimators.nodes import Nodes
 from helmflow.fields.sphere import SphereField
@@ -76,36 +76,30 @@ class SolventFit(MapFit):
         held = len(states.held_a) / len(sides[0])
         plain = MovedMolecules(Identity(), self.around)
         unit = _spacing(plain, states.x_a) / NEAREST
-        field = SphereField(float(self.around.cell[0, 0]) / unit)
         seen = MovedMolecules(Identity(), self.around, unit=unit)
         radii = self.radii or tuple(_radius(plain, x) + CONTACT * unit for x in sides)
-        surface = [radius / unit for radius in radii]
-        pairs = [self._stein(float(k), sides[k], seen, field, surface[k]) for k in (0, 1)]
+        surface = (radii[0] / unit, radii[1] / unit)
+        field = SphereField(float(self.around.cell[0, 0]) / unit, surface)
+        pairs = [self._stein(float(k), sides[k], seen, field) for k in (0, 1)]
         works, steins = zip(*pairs, strict=True)
         nodes = Nodes(np.array([0.0, 1.0]), np.array([0.5, 0.5]), works, steins)
         found = fit_transport(nodes, field.families, degree=0, ridges=RIDGES, held=held)
         self.fitted.append(found)
-        growth = SphereGrowth(
-            field,
-            torch.from_numpy(found.coefficients),
-            (surface[0], surface[1]),
-            n_steps=self.n_steps,
-        )
+        growth = FittedFlow(field, found.coefficients, n_steps=self.n_steps)
         made = MovedMolecules(growth, self.around, unit=unit)
         better = held_dissipation(made, states) < held_dissipation(Identity(), states)
         return made if better else Identity()
 
     def _stein(
-        self, lam: float, x: Particles, seen: MovedMolecules, field: SphereField, radius: float
+        self, lam: float, x: Particles, seen: MovedMolecules, field: SphereField
     ) -> tuple[Array, Array]:
         """du/dlambda (1, n) without outliers, and the Stein functions (size, 1, n)."""
         slopes, steins = [], []
         for part in torch.split(x, BATCH):
             slope, gradient = self.slopes(part, lam)
             pulled = seen.pulled(gradient)
-            radii = torch.full((len(part),), radius, dtype=torch.float64)
             slopes.append(slope.numpy())
-            steins.append(field.stein(seen.seen(part), pulled, radii).numpy())
+            steins.append(field.stein(seen.seen(part), pulled, lam).numpy())
         work = _without_outliers(np.concatenate(slopes))
         return work[None], np.concatenate(steins, axis=1)[:, None]
 

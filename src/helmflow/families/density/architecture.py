@@ -19,7 +19,7 @@ from helmflow.bijectors.potentials import (
 )
 from helmflow.bijectors.product_flow import ProductAutoregressive
 from helmflow.bijectors.radial_centres import spread_points
-from helmflow.bijectors.sphere_flows import RecursiveSphere, SphereRotation
+from helmflow.bijectors.sphere_flows import SphereRotation
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive, TorusFrame, circle_map
 from helmflow.densities.flow import Flow
@@ -27,20 +27,21 @@ from helmflow.densities.reference import UniformAndNormal
 from helmflow.errors import InputError
 from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.product import Product
 from helmflow.manifolds.sphere import Sphere
-from helmflow.manifolds.torus import Torus
 from helmflow.streams import stream
 
-TORUS_SIZES = {1: ((8, 64), (24, 192)), 2: ((6, 24), (10, 48), (16, 64))}
-"""By dimension: radius in Fourier space, and nodes per angle."""
-
-SPHERE_SIZES = {
-    1: ((24, 8.0, 48), (64, 40.0, 128)),
-    2: ((100, 4.0, 16), (200, 6.0, 20), (400, 10.0, 40)),
-    3: ((300, 6.0, 12), (700, 8.0, 16)),
+POTENTIAL_MAPS: dict[str, tuple[tuple[float, ...], ...]] = {
+    "T1": ((8, 64), (24, 192)),
+    "T2": ((6, 24), (10, 48), (16, 64)),
+    "S1": ((24, 8.0, 48), (64, 40.0, 128)),
+    "S2": ((100, 4.0, 16), (200, 6.0, 20), (400, 10.0, 40)),
+    "S3": ((300, 6.0, 12), (700, 8.0, 16)),
 }
-"""By dimension: centres, their sharpness, and nodes per height."""
+"""Sizes of the potential maps of a manifold: radius in Fourier space, or centres and their
+sharpness, and last the nodes per dimension that it is fitted with."""
+
+CENTRES, MORE_CENTRES = 5, 8
+"""Of the Moebius mixtures; the second for a sphere, which has one circle only."""
 
 ALIKE = 1e-9
 """Difference of energies, in kT, below which two are the same."""
@@ -76,62 +77,51 @@ class Architecture:
 
 def n_potential_maps(manifold: Manifold) -> int:
     """How many sizes of potential maps there are for a manifold: none where they are no use."""
-    if isinstance(manifold, Torus):
-        return len(TORUS_SIZES.get(manifold.dim, ()))
-    return len(SPHERE_SIZES.get(manifold.dim, ())) if isinstance(manifold, Sphere) else 0
+    return len(POTENTIAL_MAPS.get(repr(manifold.cover), ()))
 
 
 def potential_map(
     manifold: Manifold, chosen: Architecture, seed: int
 ) -> tuple[PotentialMap, int, str]:
     """A potential map before its fit, the nodes per dimension to fit it with, and its name."""
-    if isinstance(manifold, Torus) and chosen.size is not None:
-        radius, nodes = TORUS_SIZES[manifold.dim][chosen.size]
-        potential = FourierPotential(manifold.dim, radius)
+    if chosen.size is None or chosen.size >= n_potential_maps(manifold):
+        raise InputError("manifold", "one with potential maps", repr(manifold))
+    *size, nodes = POTENTIAL_MAPS[repr(manifold.cover)][chosen.size]
+    potential: LinearPotential
+    if manifold.n_angles:
+        potential = FourierPotential(manifold.dim, *size)
         name = f"implicit potential map, {len(potential.coefficients)} Fourier coefficients"
-        return TorusPotentialMap(potential, manifold.dim), nodes, name
-    if isinstance(manifold, Sphere) and chosen.size is not None:
-        n, sharpness, nodes = SPHERE_SIZES[manifold.dim][chosen.size]
-        generator = stream(seed, f"centres {chosen.size}")
-        centres = spread_points(manifold, n, generator)
-        inner: LinearPotential = RadialPotential(centres, sharpness)
-        name = f"implicit potential map, {n} centres"
-        if chosen.even:
-            one = torch.eye(manifold.n_coordinates, dtype=torch.float64)
-            inner, name = SymmetrisedPotential(inner, torch.stack((one, -one))), f"{name}, even"
-        return SpherePotentialMap(inner, manifold.dim), nodes, name
-    raise InputError("manifold", "one with potential maps", repr(manifold))
+        return TorusPotentialMap(potential, manifold.dim), int(nodes), name
+    n, generator = int(size[0]), stream(seed, f"centres {chosen.size}")
+    potential = RadialPotential(spread_points(Sphere(manifold.dim), n, generator), size[1])
+    name = f"implicit potential map, {n} centres"
+    if chosen.even:
+        one = torch.eye(manifold.n_coordinates, dtype=torch.float64)
+        potential = SymmetrisedPotential(potential, torch.stack((one, -one)))
+        name += ", even"
+    return SpherePotentialMap(potential, manifold.dim), int(nodes), name
 
 
 def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow, str]:
-    """A flow that is trained, before that, and its name; InputError for other manifolds."""
+    """A flow that is trained, before that, and its name."""
     generator = stream(seed, "network")
     base = UniformAndNormal(manifold)
-    circle = Composed([CircularSpline(12), Rotation()]) if chosen.splines else circle_map(5)
-    width = [32, 32] if chosen.splines else [16]
+    centres = CENTRES if manifold.n_angles or len(manifold.factors) > 1 else MORE_CENTRES
+    circle = Composed([CircularSpline(12), Rotation()]) if chosen.splines else circle_map(centres)
     kind = "splines" if chosen.splines else "Moebius mixtures"
-    chain: list[Bijector] = []
-    if isinstance(manifold, Torus):
+    if manifold.n_angles:
+        width = [32, 32] if chosen.splines else [16]
         chain = _torus_layers(manifold.dim, circle, width, chosen, generator)
         given = chosen.angles if chosen.seen is None else "given those they depend on"
         return Flow(base, Chain(chain)), f"autoregressive {kind}, angles {given}"
-    if isinstance(manifold, Sphere) and manifold.dim > 1:
-        circle = circle if chosen.splines else circle_map(8)
-        for _ in range(2):
-            chain += [
-                SphereRotation(manifold.dim, generator),
-                RecursiveSphere(manifold.dim, circle, [24], generator=generator),
-            ]
-        return Flow(base, Chain(chain)), f"recursive {kind}, 2 layers"
-    if isinstance(manifold, Product):
-        places = list(range(len(manifold.factors)))
-        for order in (places, places[::-1]):
-            chain += _rotations(manifold, generator)
-            chain.append(
-                ProductAutoregressive(manifold, circle, [24], order=order, generator=generator)
-            )
-        return Flow(base, Chain(chain)), f"autoregressive {kind}, factor by factor, 2 layers"
-    raise InputError("manifold", "T1, T2, ..., S2, S3, ... or a product of them", repr(manifold))
+    chain = []
+    places = list(range(len(manifold.factors)))
+    for order in (places, places[::-1]):
+        chain += _rotations(manifold, generator)
+        chain.append(
+            ProductAutoregressive(manifold, circle, [24], order=order, generator=generator)
+        )
+    return Flow(base, Chain(chain)), f"autoregressive {kind}, factor by factor, 2 layers"
 
 
 def _torus_layers(
@@ -160,28 +150,26 @@ def _torus_layers(
     return layers
 
 
-def _rotations(manifold: Product, generator: torch.Generator) -> list[Bijector]:
+def _rotations(manifold: Manifold, generator: torch.Generator) -> list[Bijector]:
     """A learned rotation of every sphere among the factors."""
-    found: list[Bijector] = []
-    start = 0
-    for factor, size in zip(manifold.factors, manifold.sizes, strict=True):
-        if isinstance(factor, Sphere):
-            place = torch.arange(start, start + size)
-            found.append(Part(SphereRotation(factor.dim, generator), place))
-        start += size
-    return found
+    places = torch.arange(manifold.n_coordinates).split(manifold.sizes)
+    return [
+        Part(SphereRotation(factor.dim, generator), place)
+        for factor, place in zip(manifold.factors, places, strict=True)
+        if factor.cover.letter == "S"
+    ]
 
 
 def symmetries(manifold: Manifold, u: ReducedPotential, seed: int) -> Architecture:
     """What the energy shows of itself at a few points: even, or turning with all its angles."""
-    if not isinstance(manifold, Torus | Sphere):
-        return Architecture()
+    if not manifold.n_angles and manifold.letter != "S":
+        return Architecture(even=manifold.cover is not manifold)
     x = manifold.uniform(32, stream(seed, "symmetries"))
     with torch.no_grad():
         value = u(x)
-        if isinstance(manifold, Sphere):
+        if not manifold.n_angles:
             return Architecture(even=_alike(value, u(-x)))
-        turns = manifold.dim > 2 and _alike(value, u(manifold.exp(x, torch.ones_like(x))))
+        turns = manifold.n_angles > 2 and _alike(value, u(manifold.exp(x, torch.ones_like(x))))
     return Architecture(angles="relative" if turns else "given")
 
 

@@ -11,7 +11,6 @@ from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.potential_maps import POOR, FittedFlow, best_potential_map
 from helmflow.families.density.training import Report, has_gradient, trained_flow
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.sphere import Sphere
 from helmflow.results import RunDirectory
 from helmflow.shapes import Configs
 from helmflow.streams import stream
@@ -30,17 +29,16 @@ def fit_flow(
 ) -> FittedFlow:
     """The best flow known for a manifold, fitted to the density exp(-u) or read from a run.
 
-    Implicit potential maps on S^2, S^3, T^1 and T^2, for which values of ``u`` are enough; trained
-    flows elsewhere, and where no potential map comes close, through the gradient of ``u``. A
-    ``directory`` keeps the flow as soon as it is fitted. Raises InputError for other manifolds.
+    Implicit potential maps where the manifold has some, for which values of ``u`` are enough;
+    trained flows elsewhere, and where no potential map comes close, through the gradient of ``u``.
+    A ``directory`` keeps the flow as soon as it is fitted.
     """
     file = None if directory is None else directory.path / FILE
     if directory is not None and (directory.path / FILE).is_file():
         return read_flow(directory, manifold, seed, u)
     start = symmetries(manifold, u, seed)
     best = best_potential_map(manifold, u, start, seed, report)
-    circle = isinstance(manifold, Sphere) and manifold.dim == 1
-    poor = best is not None and best.loss > POOR and not circle
+    poor = best is not None and best.loss > POOR
     if best is None or (poor and has_gradient(u, manifold.uniform(32, stream(seed, "gradient")))):
         place = (None, {}) if directory is None else (directory.path / TRAINING, _of(directory))
         flow, name, loss, chosen = trained_flow(manifold, u, start, seed, place, report)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from helmflow.generalised_work import ReducedPotential
-from helmflow.manifolds.torus import Torus
+from helmflow.manifolds.base import Manifold
 
 POINTS = 4
 """At which every pair of angles is tried."""
@@ -15,7 +15,7 @@ ROUNDING = 1e-9
 BATCH = 4096
 
 
-def interactions(manifold: Torus, u: ReducedPotential, generator: torch.Generator) -> Tensor:
+def interactions(manifold: Manifold, u: ReducedPotential, generator: torch.Generator) -> Tensor:
     """Which pairs of angles the energy couples, (D, D), symmetric, from its values alone.
 
     Two angles are not coupled if moving both changes u by the sum of what moving each does, at

@@ -10,19 +10,9 @@ from helmflow.densities.base import Density
 from helmflow.families.density.flow import log_prob_in_parts
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.sphere import Sphere
-from helmflow.manifolds.torus import Torus
-
-GRIDS = {
-    ("T", 1): (512, 768),
-    ("T", 2): (192, 256),
-    ("S", 1): (256, 384),
-    ("S", 2): (96, 128),
-    ("S", 3): (28, 36),
-}
-"""Nodes per dimension of two grids: an integral counts as exact where they agree."""
 
 AGREEMENT = 1e-8
+"""Of ln Z on two grids: an integral counts as exact below it."""
 
 MAP_STEPS = 96
 """Of the picture of a surface, along one axis."""
@@ -53,7 +43,7 @@ def integrate_on_grid(
 
     Nor is there one where it would take more than ``limit`` energies in all.
     """
-    sizes = GRIDS.get((type(manifold).__name__[0], manifold.dim))
+    sizes = manifold.grid_sizes
     if sizes is None:
         return None
     coarse, fine = (manifold.quadrature(size) for size in sizes)
@@ -76,30 +66,20 @@ def integrate_on_grid(
         mass=mass,
         ess_fraction=1.0 / second_moment,
         converged=abs(log_z[1] - log_z[0]) < AGREEMENT and abs(mass - 1.0) < AGREEMENT,
-        # a sphere has n nodes from pole to pole
-        step=(2.0 if isinstance(manifold, Torus) else 1.0) * math.pi / sizes[1],
+        step=manifold.grid_span / sizes[1],
     )
 
 
 def surface(manifold: Manifold, u: CheckedPotential) -> dict[str, np.ndarray]:
-    """``-u`` on a grid for the picture of T^2 and S^2, empty for others.
+    """``-u`` on a grid for the picture of a surface, empty for other manifolds.
 
-    ``map_log_p`` (n, m) at the angles ``map_first`` (n,) and ``map_second`` (m,): the two angles
-    of a torus; latitude and longitude, with x_3 the sine of the former, of a sphere.
+    ``map_log_p`` (n, m) at the angles ``map_first`` (n,) and ``map_second`` (m,) of
+    `Manifold.picture`.
     """
-    steps = torch.linspace(0.0, 1.0, MAP_STEPS + 1, dtype=torch.float64)
-    if isinstance(manifold, Torus) and manifold.dim == 2:
-        first = second = 2.0 * math.pi * steps
-        points = torch.cartesian_prod(first, second).remainder(2.0 * math.pi)
-    elif isinstance(manifold, Sphere) and manifold.dim == 2:
-        first, second = math.pi * (steps - 0.5), 2.0 * math.pi * (steps - 0.5)
-        latitude, longitude = torch.cartesian_prod(first, second).unbind(-1)
-        across = latitude.cos()
-        points = torch.stack(
-            (across * longitude.cos(), across * longitude.sin(), latitude.sin()), -1
-        )
-    else:
+    picture = manifold.picture(MAP_STEPS)
+    if picture is None:
         return {}
+    first, second, points = picture
     values = -u(points).reshape(len(first), len(second))
     return {
         "map_log_p": values.numpy(),

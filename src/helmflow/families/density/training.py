@@ -15,7 +15,6 @@ from helmflow.families.density.neighbours import elimination, interactions
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.generalised_work import density_work
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.torus import Torus
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
@@ -121,7 +120,7 @@ def trained_flow(
     Raises InputError for manifolds without such a flow.
     """
     stages = _begin(manifold, u, start, seed, place)
-    many = isinstance(manifold, Torus) and manifold.dim > MANY and start.angles == "given"
+    many = manifold.n_angles > MANY and start.angles == "given"
 
     def blind() -> bool:
         x, _ = stages.flow.base.sample_and_log_prob(32, stream(seed, "gradient"))
@@ -191,7 +190,7 @@ def _choose(
     Where the energy couples only some of the angles, each given only those it depends on.
     """
     splines = replace(start, splines=True)
-    if not isinstance(manifold, Torus) or manifold.dim < 3 or start.angles != "given":
+    if manifold.n_angles < 3 or start.angles != "given":
         return splines
     coupled = interactions(manifold, u, stream(seed, "pairs"))
     order, seen = elimination(coupled)
@@ -231,7 +230,7 @@ def _refine(
 def base_points(flow: Flow, n: int, generator: torch.Generator) -> Callable[[int], Configs]:
     """Fresh base points at every call: quasi-random on a torus."""
     manifold = flow.base.manifold
-    if not isinstance(manifold, Torus):
+    if not manifold.n_angles:
         return lambda _: flow.base.sample_and_log_prob(n, generator)[0]
     seed = int(torch.randint(2**31, (), generator=generator))
     engine = torch.quasirandom.SobolEngine(manifold.dim, scramble=True, seed=seed)

@@ -6,13 +6,13 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.bijectors.scored_flow import ScoredFlow
-from helmflow.bijectors.transport import Transport
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.diagnostics import forward_ess
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.flow.field_flow import step_bias
+from helmflow.families.flow import field_flow
 from helmflow.families.flow.prepare import PreparedFlow
 from helmflow.families.flow.transport import integrator_bias
 from helmflow.families.path.analysis import Analysis
@@ -72,7 +72,7 @@ def flow_checks(
         ratio = forward_ess(chains) / len(chains) / (kish_ess(drawn) / len(drawn))
         checks.append(modes_of_the_chains(ratio))
     if isinstance(made.bijector, ScoredFlow):
-        bias = step_bias(made.density, problem, seed + 1)
+        bias = field_flow.integrator_bias(made.density, problem, seed + 1)
         checks.append(integrator(bias, goal, "nats, on doubling the steps"))
     return checks
 
@@ -92,7 +92,7 @@ def log_det_error(bijector: Bijector, base: Gaussian, u: Tensor) -> float:
     return (bijector.forward(u)[1][0] - log_det).item()
 
 
-def divergence_error(flow: Transport, base: Gaussian, generator: Generator) -> float:
+def divergence_error(flow: FittedFlow, base: Gaussian, generator: Generator) -> float:
     """Largest claimed minus measured divergence at a few points along the path.
 
     The measured one is the sum of all diagonal elements of the Jacobian by central differences.
@@ -114,7 +114,7 @@ def divergence_error(flow: Transport, base: Gaussian, generator: Generator) -> f
     return largest
 
 
-def probed_divergence(flow: Transport, base: Gaussian, generator: Generator) -> float:
+def probed_divergence(flow: FittedFlow, base: Gaussian, generator: Generator) -> float:
     """Mean of claimed minus measured divergence, in standard errors.
 
     E[v . (J v)] over random v is the trace of J (Hutchinson); along a direction J is a central

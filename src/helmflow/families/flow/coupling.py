@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.bijectors.local_coupling import LocalCouplings, local_couplings
 from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.bijectors.periodic import InCell, Pinned
-from helmflow.bijectors.transport import Transport
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.lattice import NoisyLattice, PinnedNoise
@@ -22,7 +22,7 @@ from helmflow.estimators.estimate import Estimate
 from helmflow.families.flow.path_samples import PathSamples, fit_coefficients
 from helmflow.families.flow.recipe import FlowRecipe, MadeFlow
 from helmflow.families.flow.training_losses import training_loss
-from helmflow.families.flow.transport import TransportRecipe
+from helmflow.families.flow.transport import TransportRecipe, transport_flow
 from helmflow.families.path.problem import Problem
 from helmflow.manifolds.site_graph import SiteGraph, site_graph
 from helmflow.objectives import with_known_gradient
@@ -177,12 +177,12 @@ class CouplingRecipe(FlowRecipe):
         transport = None
         if start == "transport":
             coefficients = fit_coefficients(path.samples).coefficients
-            first = Transport(self.base, path.fields, coefficients, n_steps=1)
+            first = transport_flow(self.base, path.fields, coefficients, 1)
             fitted = MadeFlow(Flow(self.base, first), first, first)
             transport = self._transport.fit_steps(fitted).transport
         return start, transport
 
-    def _beginning(self, start: "Start") -> tuple[Density, Transport | None]:
+    def _beginning(self, start: "Start") -> tuple[Density, FittedFlow | None]:
         """What the couplings act on."""
         name, transport = start
         if name == "lattice":
@@ -202,7 +202,7 @@ class CouplingRecipe(FlowRecipe):
         return MadeFlow(flow, whole, transport)
 
 
-Start = tuple[str, Transport | None]
+Start = tuple[str, FittedFlow | None]
 """What couplings act on: "base", "lattice" or "transport", and that transport."""
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.checkerboard import checkerboard_couplings
 from helmflow.bijectors.scored_flow import ScoredFlow
 from helmflow.bijectors.sine_flow import SineFlow
@@ -21,7 +20,7 @@ from helmflow.families.flow.path_samples import PathSamples
 from helmflow.families.flow.recipe import FlowRecipe, MadeFlow
 from helmflow.families.flow.training_losses import training_loss
 from helmflow.families.path.lattice_problem import LatticeProblem
-from helmflow.generalised_work import ReducedPotential, density_work
+from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.objectives import with_known_gradient
 from helmflow.objectives.carried_score import carried_score_reverse_kl
@@ -31,6 +30,7 @@ from helmflow.shapes import Configs, Values
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run, Stage
 from helmflow.streams import stream
+from helmflow.training.integrator_steps import Works, enough_steps, step_bias, works_on
 from helmflow.training.micro_batches import Loss
 from helmflow.training.plan import DivergenceError, StepReport, TrainingPlan
 from helmflow.training.schedule import Cosine
@@ -54,7 +54,7 @@ TRAINING_STEPS = 8
 STEPS = (8, 12, 16, 24, 32, 48, 64)
 """Runge-Kutta steps in training, and those to choose from afterwards."""
 
-STEP_SAMPLES, STEP_BIAS = 128, 0.1
+STEP_SAMPLES = 128
 PRECISION = {"single": torch.float32, "double": torch.float64}
 VALIDATION_SAMPLES = 2048
 
@@ -279,11 +279,8 @@ def with_enough_steps(
         return flow
     if settings.flow.steps is not None:
         return stepped(flow, settings.flow.steps)
-    for n_steps in STEPS:
-        chosen = stepped(flow, n_steps)
-        if step_bias(chosen, problem, settings.seed) <= STEP_BIAS * goal:
-            break
-    return chosen
+    works = _works(flow, problem, settings.seed)
+    return Flow(flow.base, enough_steps(flow.bijector, works, STEPS, goal))
 
 
 def stepped(flow: Flow, n_steps: int) -> Flow:
@@ -293,18 +290,13 @@ def stepped(flow: Flow, n_steps: int) -> Flow:
     return Flow(flow.base, flow.bijector.with_steps(n_steps)).requires_grad_(False)
 
 
-def step_bias(flow: Flow, problem: LatticeProblem, seed: int) -> float:
-    """Mean size of the change of the work when the number of steps is doubled, in nats.
-
-    An upper bound of the bias of ln Z: signed changes could cancel by chance.
-    """
-    bijector: Bijector = flow.bijector
-    if not isinstance(bijector, ScoredFlow):
+def integrator_bias(flow: Flow, problem: LatticeProblem, seed: int) -> float:
+    """Mean size of the change of the work when the number of steps is doubled, in nats."""
+    if not isinstance(flow.bijector, ScoredFlow):
         return 0.0
-    works = [_works(f, problem, seed) for f in (flow, stepped(flow, 2 * bijector.n_steps))]
-    return (works[0] - works[1]).abs().mean().item()
+    return step_bias(flow.bijector, _works(flow, problem, seed))
 
 
-def _works(flow: Flow, problem: LatticeProblem, seed: int) -> Values:
-    x, log_q = flow.sample_and_log_prob(STEP_SAMPLES, stream(seed, "integrator"))
-    return density_work(x, log_q, lambda x: problem.target(x)[0])
+def _works(flow: Flow, problem: LatticeProblem, seed: int) -> Works:
+    generator = stream(seed, "integrator")
+    return works_on(flow.base, lambda x: problem.target(x)[0], STEP_SAMPLES, generator)

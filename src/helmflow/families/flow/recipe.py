@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helmflow.bijectors.base import Bijector
-from helmflow.bijectors.transport import Transport
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
+from helmflow.errors import InputError
 from helmflow.families.flow.path_samples import PathSamples
 from helmflow.families.path.problem import Problem
 from helmflow.fields.base import TransportField
+from helmflow.fields.whitened import WhitenedField
 from helmflow.skeleton.kept import Form, Kept, read_flow
 from helmflow.skeleton.run import Run, Stage
 
@@ -25,12 +27,12 @@ class MadeFlow:
 
     density: Density
     bijector: Bijector
-    transport: Transport | None = None
+    transport: FittedFlow | None = None
 
     @property
     def fields(self) -> Sequence[TransportField] | None:
         """What drives the fitted part."""
-        return None if self.transport is None else self.transport.fields
+        return None if self.transport is None else fields_of(self.transport)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,12 @@ class FlowRecipe(ABC):
     def reuse(self, source: Path) -> MadeFlow:
         """The flow of another run; raises InputError for one that does not belong here."""
         kept = read_flow(source, [self.kind], self.problem.fingerprint())
-        return self.fit_steps(self.build(kept))
+        try:
+            return self.fit_steps(self.build(kept))
+        except (KeyError, TypeError, RuntimeError, InputError) as error:
+            if isinstance(error, InputError) and error.field == "flow":
+                raise
+            raise InputError("flow", f"a whole {self.kind}", f"{source} ({error})") from error
 
     @property
     def form(self) -> Form[MadeFlow]:
@@ -80,3 +87,8 @@ class FlowRecipe(ABC):
             return replace(kept, tensors=tensors, kind=self.kind, energy=energy)
 
         return Form(pack, self.build)
+
+
+def fields_of(flow: FittedFlow) -> tuple[TransportField, ...]:
+    """What drives a transport flow besides u K u / 2."""
+    return flow.field.parts if isinstance(flow.field, WhitenedField) else ()

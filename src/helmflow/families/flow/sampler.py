@@ -72,7 +72,7 @@ class FlowSampler(LadderSampler):
 
     def sample(self, n_sweeps: int) -> None:
         """Record ``n_sweeps`` sweeps: one trajectory of every chain and fresh flow draws."""
-        self._state = self._hmc.init(self._chains().z)
+        self._state = self._hmc.init(self._whitened())
         before = self.problem.budget.evaluations
         for _ in range(n_sweeps):
             self.records.accepted.append(self._advance())

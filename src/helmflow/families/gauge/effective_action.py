@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from helmflow.estimators.nodes import Ladder, Nodes
+from helmflow.fields.base import JointField
 from helmflow.fields.loops import LoopField, loop_sums
 from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.normal_equations import solve_normal_equations
@@ -19,6 +20,9 @@ from helmflow.training.transport_fit import fit_transport
 
 Array = np.ndarray
 NODES, DEGREE = 5, 1
+ACTION_FIELD = JointField((PlaquetteField(), LoopField()))
+"""What carries the base to the action."""
+
 TEMPER = 0.5
 """Power of the weights in the fit of the action: between the base, where most samples are, and
 the theory, where they count."""
@@ -49,16 +53,15 @@ def fit_to_action(
     added = couplings @ loop_sums(leaf)
     (slope,) = torch.autograd.grad(-added.sum(), leaf)
     work = -added.detach()
-    fields = (PlaquetteField(), LoopField())
     ladder, works, stein = Ladder.lobatto(NODES), [], []
     for lam in ladder.lam.tolist():
         chosen = _resampled(-lam * work, generator)
         p = angles[chosen]
         force = beta * torch.sin(p) + lam * slope[chosen]
         works.append(work[chosen].numpy()[None])
-        stein.append(torch.cat([field.stein(p, force) for field in fields]).numpy()[:, None])
+        stein.append(ACTION_FIELD.stein(p, force, lam).numpy()[:, None])
     # on the smallest lattices some rectangles have no flux: one penalty for all, never zero
-    families = np.minimum(np.arange(len(stein[0])), PlaquetteField.size)
+    families = np.minimum(np.arange(ACTION_FIELD.size), PlaquetteField.size)
     nodes = Nodes(ladder.lam, ladder.weight, works, stein)
     fit = fit_transport(nodes, families, degree=DEGREE, ridges=RIDGES)
     return torch.from_numpy(fit.coefficients)

@@ -102,7 +102,7 @@ class MatrixTheory(GaugeTheory):
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
         """The flow with these weights."""
         bijector = self.bijector(tensors).requires_grad_(requires_grad=False)
-        return FittedGauge(Flow(self.base, bijector), self.named(bijector), None, dict(tensors))
+        return FittedGauge(Flow(self.base, bijector), self.named(bijector), dict(tensors))
 
     def baselines(self) -> Baselines:
         """The slow observable under HMC."""

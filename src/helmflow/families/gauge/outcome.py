@@ -12,7 +12,7 @@ from helmflow.estimators.autocorrelation import Autocorrelation, integrated_auto
 from helmflow.estimators.diagnostics import forward_ess
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.families.gauge.theory import integrator_bias
+from helmflow.families.gauge.theory import integrator_works
 from helmflow.families.path.certificate import at_least, at_most, sigmas
 from helmflow.families.weighted_results import (
     bounds_of,
@@ -27,6 +27,7 @@ from helmflow.results import Check, Cost, Observable, Result, grade
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.shapes import Configs
 from helmflow.streams import stream
+from helmflow.training.integrator_steps import step_bias
 
 if TYPE_CHECKING:
     from helmflow.families.gauge.run import WeighedLinks
@@ -108,8 +109,9 @@ def _checks(
         # where nothing is left to fluctuate, tables and integrators are good to 1e-5
         off = 0.0 if abs(-estimate.value - exact) < 1e-3 * min(goal, 1.0) else off
         checks.append(at_most("flow against exact", off, EXACT_SIGMAS, meaning))
-    if fitted.doubled is not None:
-        bias = integrator_bias(theory, fitted, "integrator")
+    if fitted.integrated is not None:
+        works = integrator_works(theory, fitted.flow.base, "integrator")
+        bias = step_bias(fitted.integrated, works)
         limit = 0.3 * goal
         checks.append(
             at_most("integrator", bias, limit, "nats, on doubling the steps", hard=5.0 * limit)

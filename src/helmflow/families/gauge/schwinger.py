@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.loop_splitting import LoopSplitting
@@ -20,7 +20,11 @@ from helmflow.energies.schwinger import Schwinger
 from helmflow.errors import InputError
 from helmflow.estimators.nodes import Nodes
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.gauge.effective_action import effective_couplings, fit_to_action
+from helmflow.families.gauge.effective_action import (
+    ACTION_FIELD,
+    effective_couplings,
+    fit_to_action,
+)
 from helmflow.families.gauge.theory import (
     Baselines,
     FittedGauge,
@@ -107,15 +111,10 @@ class SchwingerTheory(GaugeTheory):
             windings=(windings[0], windings[1]),
         )
         n_steps = self.settings.flow.steps or STEPS
-        flow, doubled = (
-            Flow(base, PlaquetteTransport(tensors["coefficients"], n_steps=n))
-            for n in (n_steps, 2 * n_steps)
-        )
-        for each in (flow, doubled):
-            each.requires_grad_(requires_grad=False)
+        flow = FittedFlow(ACTION_FIELD, tensors["coefficients"], Plaquettes(), n_steps=n_steps)
         name = f"loop splitting at beta = {beta:.3g} with fitted sectors and windings, "
         name += f"plaquette transport of {tensors['coefficients'].numel()} coefficients"
-        return FittedGauge(flow, name, doubled, dict(tensors))
+        return FittedGauge(Flow(base, flow), name, dict(tensors))
 
     def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
         """None: weights of sectors belong to one volume."""

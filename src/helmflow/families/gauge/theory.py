@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from helmflow.bijectors.fixed_step import FixedStepFlow
 from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.nodes import Nodes
 from helmflow.estimators.reweighting import kish_ess
@@ -20,6 +22,7 @@ from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 from helmflow.system import System
+from helmflow.training.integrator_steps import Works, works_on
 
 Array = np.ndarray
 Report = Callable[[float, str], None]
@@ -48,7 +51,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class FittedGauge:
-    """A flow, what to call it, and the same flow with twice the integration steps, if it has any.
+    """A flow and what to call it.
 
     ``tensors`` is what has to be kept to build it again; ``sampler`` what it is called among
     samplers, which is no flow where nothing was learned.
@@ -56,9 +59,14 @@ class FittedGauge:
 
     flow: Density
     name: str
-    doubled: Density | None
     tensors: Mapping[str, Tensor]
     sampler: str = "flow"
+
+    @property
+    def integrated(self) -> FixedStepFlow | None:
+        """The flow of a velocity field that carries the base, if there is one."""
+        bijector = self.flow.bijector if isinstance(self.flow, Flow) else None
+        return bijector if isinstance(bijector, FixedStepFlow) else None
 
 
 class GaugeTheory(ABC):
@@ -129,17 +137,9 @@ class GaugeTheory(ABC):
         """Chains of established samplers."""
 
 
-def integrator_bias(theory: GaugeTheory, fitted: FittedGauge, name: str) -> float:
-    """Change of the mean work when the steps are doubled, from the same base samples, nats."""
-    if fitted.doubled is None:
-        return 0.0
-    works = []
-    for flow in (fitted.flow, fitted.doubled):
-        generator = stream(theory.settings.seed, name)
-        with torch.no_grad():
-            x, log_q = flow.sample_and_log_prob(INTEGRATOR_SAMPLES, generator)
-            works.append(theory.u(x) + log_q)
-    return float((works[0] - works[1]).mean().abs())
+def integrator_works(theory: GaugeTheory, base: Density, name: str) -> Works:
+    """Works of flows of ``base``, from samples that belong to the ``name`` of a purpose."""
+    return works_on(base, theory.u, INTEGRATOR_SAMPLES, stream(theory.settings.seed, name))
 
 
 def ess_against_volume(theory: GaugeTheory, fitted: FittedGauge) -> Array:

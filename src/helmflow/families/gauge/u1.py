@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from helmflow.bijectors.plaquette_transport import PlaquetteTransport
+from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.haar import HaarAngles
@@ -24,7 +24,7 @@ from helmflow.families.gauge.theory import (
     Report,
     Resized,
     Shape,
-    integrator_bias,
+    integrator_works,
     turned_angles,
 )
 from helmflow.fields.plaquettes import PlaquetteField
@@ -37,6 +37,7 @@ from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 from helmflow.system import System
+from helmflow.training.integrator_steps import enough_steps
 
 Array = np.ndarray
 NODES = 8
@@ -49,9 +50,6 @@ WARM_UP, BETWEEN = 8, 2
 LEAST_EXTENT, RESIZED_STEPS = 4, 8
 STEPS = (8, 12, 16, 24, 32)
 """Runge-Kutta steps to choose from."""
-
-STEP_BIAS = 0.1
-"""Bias of the integrator that is accepted, in target errors."""
 
 BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 32, 400, 50, 10
 
@@ -99,7 +97,7 @@ class U1Theory(GaugeTheory):
         generator = stream(self.settings.seed, "path")
         chains = self.settings.sampling.chains or FIT_CHAINS
         x, _ = self.base.sample_and_log_prob(chains, generator)
-        work, controls = [], []
+        field, work, controls = PlaquetteField(), [], []
         for k, lam in enumerate(ladder.lam):
             beta = self.start + float(lam) * (self.beta - self.start)
             report(k / NODES, f"heat bath at beta = {beta:.3g}")
@@ -111,7 +109,7 @@ class U1Theory(GaugeTheory):
                     x = self._moved(x, beta, BETWEEN if record else WARM_UP, generator)
                 rows.append(density_work(x, self.base.log_prob(x), self.u).numpy())
                 angles = plaquette_angles(x)
-                columns.append(PlaquetteField().stein(angles, beta * torch.sin(angles)).numpy())
+                columns.append(field.stein(angles, beta * torch.sin(angles), float(lam)).numpy())
             work.append(np.stack(rows))
             controls.append(np.stack(columns, 1))
         return Nodes(ladder.lam, ladder.weight, work, controls)
@@ -140,20 +138,15 @@ class U1Theory(GaugeTheory):
         base = _base(self.shape, start)
         fitted_to = f"loop splitting at beta = {start:.3g}" if start else "Haar"
         if not coefficients.any():
-            flow = Flow(base, _transport(coefficients, 1))
             sampler = "loop splitting" if start else "Haar"
-            return FittedGauge(flow, f"{fitted_to}, no flow", None, dict(tensors), sampler)
+            return FittedGauge(base, f"{fitted_to}, no flow", dict(tensors), sampler)
         name = f"{fitted_to}, plaquette transport of {coefficients.numel()} coefficients"
         chosen = self.settings.flow.steps
-        for n_steps in (chosen,) if chosen else STEPS:
-            flow, doubled = (
-                Flow(base, _transport(coefficients, n)) for n in (n_steps, 2 * n_steps)
-            )
-            fitted = FittedGauge(flow, name, doubled, dict(tensors))
-            bias = integrator_bias(self, fitted, "choice of steps")
-            if bias <= STEP_BIAS * (self.settings.target_error or 1.0):
-                break
-        return fitted
+        flow = _transport(coefficients, chosen or STEPS[0])
+        if chosen is None:
+            works = integrator_works(self, base, "choice of steps")
+            flow = enough_steps(flow, works, STEPS, self.settings.target_error or 1.0)
+        return FittedGauge(Flow(base, flow), name, dict(tensors))
 
     def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
         """Any extents from Haar measure, powers of two from loop splitting."""
@@ -211,8 +204,8 @@ class U1Theory(GaugeTheory):
         return torch.stack(rows, 1).round().numpy()
 
 
-def _transport(coefficients: Tensor, n_steps: int) -> PlaquetteTransport:
-    return PlaquetteTransport(coefficients, n_steps=n_steps).requires_grad_(requires_grad=False)
+def _transport(coefficients: Tensor, n_steps: int) -> FittedFlow:
+    return FittedFlow(PlaquetteField(), coefficients, Plaquettes(), n_steps=n_steps)
 
 
 def require_flow_coupling(coupling: float | None) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.sphere_growth import SphereGrowth
+from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.integration import thermodynamic_integration
 from helmflow.estimators.nodes import Ladder, Nodes
@@ -31,11 +31,10 @@ class PathFit:
     integral: Estimate
     plain_integral: Estimate
 
-    def map(self, path: GrowthPath, n_steps: int) -> SphereGrowth:
+    def map(self, path: GrowthPath, n_steps: int) -> FittedFlow:
         """The flow of the fitted field."""
-        field = SphereField(path.energy.box)
-        coefficients = torch.from_numpy(self.fit.coefficients)
-        return SphereGrowth(field, coefficients, path.radii, n_steps=n_steps)
+        field = SphereField(path.energy.box, path.radii)
+        return FittedFlow(field, self.fit.coefficients, n_steps=n_steps)
 
 
 def pack(made: PathFit) -> Kept:
@@ -61,7 +60,7 @@ def fit_path(path: GrowthPath, path_chains: Sequence[int], path_records: int, ru
     ladder = Ladder.lobatto(len(path_chains))
     chains = path.chains(ladder.lam.tolist(), path_chains, run.stream("path"))
     samples = record(chains, path_records, SPACING)
-    field = SphereField(path.energy.box)
+    field = SphereField(path.energy.box, path.radii)
     parts = torch.split(samples, list(path_chains), dim=1)
     pairs = [
         _stein(path, field, lam, x) for lam, x in zip(ladder.lam.tolist(), parts, strict=True)
@@ -82,6 +81,5 @@ def _stein(path: GrowthPath, field: SphereField, lam: float, x: Tensor) -> tuple
     flat = x.flatten(0, 1)
     rows = torch.full((len(flat),), lam, dtype=torch.float64)
     _, slope, gradient = path.evaluate(flat, rows)
-    radii = torch.full((len(flat),), path.radius(lam), dtype=torch.float64)
-    stein = field.stein(flat, gradient, radii).reshape(-1, *x.shape[:2])
+    stein = field.stein(flat, gradient, lam).reshape(-1, *x.shape[:2])
     return slope.reshape(x.shape[:2]).numpy(), stein.numpy()

@@ -12,7 +12,7 @@ from helmflow.densities.phonons import force_constants
 from helmflow.errors import InputError
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.radial_distribution import RadialDistribution
-from helmflow.fields.base import Field, TransportField
+from helmflow.fields.base import GradientField, TransportField
 from helmflow.fields.pairs import PairField, RadialGrid, bond_shells, joined
 from helmflow.fields.potential import HarmonicField, TargetField
 from helmflow.fields.response import ResponseField, cells_of_bonds
@@ -69,14 +69,14 @@ class CrystalProblem(Problem):
         """Hessian at the reference structure (the phonons)."""
         return force_constants(self.target, self.symmetry, step=1e-4 * self._shells[0].radius)
 
-    def fields(self, base: Gaussian) -> Sequence[Field]:
+    def fields(self, base: Gaussian) -> Sequence[GradientField]:
         """Harmonic, first two shells of bonds and, where forces are smooth, the potential.
 
         None at all where the energy jumps: partial integration would miss the jumps.
         """
         if not self.continuous:
             return []
-        found: list[Field] = [HarmonicField(base.dim)]
+        found: list[GradientField] = [HarmonicField(base.dim)]
         if self.smooth:
             # Needs continuous forces: a truncated potential would break the Stein identity.
             found.append(self._potential_field(base))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.nodes import Nodes
 from helmflow.families.path.problem import Problem
-from helmflow.fields.base import Field, Point
+from helmflow.fields.base import GradientField, Point
 from helmflow.results import Observable
 from helmflow.samplers.hmc import ChainState, InterpolatedHMC
 from helmflow.skeleton.run import Run
@@ -45,7 +45,7 @@ class LadderSampler:
         base: Gaussian,
         lam: Sequence[float],
         chains: Sequence[int],
-        fields: Sequence[Field],
+        fields: Sequence[GradientField],
         generator: Generator,
     ) -> None:
         self.problem = problem
@@ -63,6 +63,7 @@ class LadderSampler:
         self.n_kicks = 3
         self.records = Records()
         self._state: ChainState | None = None
+        self._z: Tensor | None = None  # where restored chains are, until they move
         self._cost: float | None = None
 
     @property
@@ -86,7 +87,8 @@ class LadderSampler:
         """Fraction of sites that have left their place in the chains at the target."""
         if not self._at_target.any():
             return None
-        return self.problem.displaced_fraction(self._chains().u[self._at_target])
+        at_target = self._whitened()[self._at_target]
+        return self.problem.displaced_fraction(self.base.colour(at_target))
 
     def samples(self) -> Nodes:
         """Everything recorded so far, by node."""
@@ -140,7 +142,7 @@ class LadderSampler:
     def sample(self, n_sweeps: int) -> None:
         """Record ``n_sweeps`` sweeps: one trajectory of every chain and fresh base draws."""
         # Recomputed as after a restart, so that interrupted and whole runs agree bit for bit.
-        self._state = self._hmc.init(self._chains().z)
+        self._state = self._hmc.init(self._whitened())
         before = self.problem.budget.evaluations
         for _ in range(n_sweeps):
             if len(self._state.z):
@@ -153,7 +155,7 @@ class LadderSampler:
         """Where the chains at the target are: (chains at the target, n)."""
         return self._chains().u[self._at_target]
 
-    def start_over(self, fields: Sequence[Field]) -> None:
+    def start_over(self, fields: Sequence[GradientField]) -> None:
         """Forget all records and record the Stein functions of other fields from now on."""
         self._fields, self.records = fields, Records()
 
@@ -161,7 +163,7 @@ class LadderSampler:
         """Everything needed to continue, as tensors."""
         records = self.records
         tensors = {
-            "z": self._chains().z,
+            "z": self._whitened(),
             "generator": self._generator.get_state(),
             "n_kicks": torch.tensor(self.n_kicks),
             "cost": torch.tensor(self.evaluations_per_sweep, dtype=torch.float64),
@@ -177,7 +179,7 @@ class LadderSampler:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what ``state`` returned."""
-        self._state = self._hmc.init(tensors["z"])
+        self._state, self._z = None, tensors["z"]
         self._generator.set_state(tensors["generator"])
         self.n_kicks = int(tensors["n_kicks"])
         self._cost = float(tensors["cost"])
@@ -187,6 +189,10 @@ class LadderSampler:
 
     def _noise(self, n_chains: int) -> Tensor:
         return self.base.noise(n_chains, self._generator)
+
+    def _whitened(self) -> Tensor:
+        """Where the chains are, in whitened coordinates."""
+        return self._chains().z if self._z is None or self._state is not None else self._z
 
     def _chains(self) -> ChainState:
         if self._state is None:

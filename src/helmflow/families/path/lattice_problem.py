@@ -10,7 +10,7 @@ from torch import Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.energies.yukawa import Yukawa
 from helmflow.families.path.problem import Problem
-from helmflow.fields.base import Field, TransportField
+from helmflow.fields.base import GradientField, TransportField
 from helmflow.fields.local import LocalField
 from helmflow.fields.potential import HarmonicField
 from helmflow.manifolds.symmetry import lattice_symmetry
@@ -46,7 +46,7 @@ class LatticeProblem(Problem):
         row = np.fft.ifft2(spectrum).real.reshape(1, -1, 1)
         return torch.from_numpy(self.symmetry.expand({0: row}))
 
-    def fields(self, base: Gaussian) -> Sequence[Field]:
+    def fields(self, base: Gaussian) -> Sequence[GradientField]:
         """Harmonic and on-site powers of the field."""
         return [HarmonicField(base.dim), LocalField(base.covariance, powers=(2, 4, 6))]
 

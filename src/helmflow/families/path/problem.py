@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.fields.base import Field, TransportField
+from helmflow.fields.base import GradientField, TransportField
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
@@ -42,7 +42,7 @@ class Problem(ABC):
         """Force constants (n, n) of a first Gaussian base, in kT/length^2."""
 
     @abstractmethod
-    def fields(self, base: Gaussian) -> Sequence[Field]:
+    def fields(self, base: Gaussian) -> Sequence[GradientField]:
         """Generators of the control variates."""
 
     @abstractmethod
