@@ -36,6 +36,21 @@ EXACT = Limit(4.0, 8.0)
 MODES = Limit(0.3, 0.03)
 """ESS of the flow judged by samples that know nothing of it, over ESS of its own draws."""
 
+DIVERGENCE = 1.0
+"""KL(q || p) in nats above which a flow has not learned its target, however good the weights."""
+
+LUCK = 1.2
+"""ESS of samples over that of the same flow on a grid."""
+
+NORMALISED = 1e-6
+"""Of the integral of a flow on a grid from 1."""
+
+GRID = Limit(4.0, 10.0)
+"""Of ln Z from that on a grid, in standard errors; an F only where it also exceeds NOTICEABLE."""
+
+NOTICEABLE = 0.01
+"""Nats that matter, however small the errors are."""
+
 CHANCE = Limit(1e-2, 1e-6)
 """Chance of a scatter as large as it is."""
 

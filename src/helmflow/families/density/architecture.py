@@ -1,8 +1,7 @@
 """Which flow a manifold gets, and how to build it again from a few words."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
@@ -25,20 +24,11 @@ from helmflow.bijectors.torus_flows import TorusAutoregressive, TorusFrame, circ
 from helmflow.densities.flow import Flow
 from helmflow.densities.reference import UniformAndNormal
 from helmflow.errors import InputError
+from helmflow.families.density.plan import DensityPlan
 from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.sphere import Sphere
 from helmflow.streams import stream
-
-POTENTIAL_MAPS: dict[str, tuple[tuple[float, ...], ...]] = {
-    "T1": ((8, 64), (24, 192)),
-    "T2": ((6, 24), (10, 48), (16, 64)),
-    "S1": ((24, 8.0, 48), (64, 40.0, 128)),
-    "S2": ((100, 4.0, 16), (200, 6.0, 20), (400, 10.0, 40)),
-    "S3": ((300, 6.0, 12), (700, 8.0, 16)),
-}
-"""Sizes of the potential maps of a manifold: radius in Fourier space, or centres and their
-sharpness, and last the nodes per dimension that it is fitted with."""
 
 CENTRES, MORE_CENTRES = 5, 8
 """Of the Moebius mixtures; the second for a sphere, which has one circle only."""
@@ -65,54 +55,43 @@ class Architecture:
     order: Sequence[int] | None = None
     seen: Sequence[Sequence[int]] | None = None
 
-    def to_json(self) -> str:
-        """For the header of a file; `from_json` reads it."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Architecture":
-        """Read what `to_json` wrote."""
-        return cls(**json.loads(text))
-
-
-def n_potential_maps(manifold: Manifold) -> int:
-    """How many sizes of potential maps there are for a manifold: none where they are no use."""
-    return len(POTENTIAL_MAPS.get(repr(manifold.cover), ()))
-
 
 def potential_map(
-    manifold: Manifold, chosen: Architecture, seed: int
-) -> tuple[PotentialMap, int, str]:
-    """A potential map before its fit, the nodes per dimension to fit it with, and its name."""
-    if chosen.size is None or chosen.size >= n_potential_maps(manifold):
+    manifold: Manifold, architecture: Architecture, seed: int, plan: DensityPlan
+) -> tuple[PotentialMap, str]:
+    """A potential map before its fit, and its name."""
+    sizes = plan.sizes(manifold)
+    if architecture.size is None or architecture.size >= len(sizes):
         raise InputError("manifold", "one with potential maps", repr(manifold))
-    *size, nodes = POTENTIAL_MAPS[repr(manifold.cover)][chosen.size]
+    *size, _ = sizes[architecture.size]
     potential: LinearPotential
     if manifold.n_angles:
         potential = FourierPotential(manifold.dim, *size)
         name = f"implicit potential map, {len(potential.coefficients)} Fourier coefficients"
-        return TorusPotentialMap(potential, manifold.dim), int(nodes), name
-    n, generator = int(size[0]), stream(seed, f"centres {chosen.size}")
+        return TorusPotentialMap(potential, manifold.dim), name
+    n, generator = int(size[0]), stream(seed, f"centres {architecture.size}")
     potential = RadialPotential(spread_points(Sphere(manifold.dim), n, generator), size[1])
     name = f"implicit potential map, {n} centres"
-    if chosen.even:
+    if architecture.even:
         one = torch.eye(manifold.n_coordinates, dtype=torch.float64)
         potential = SymmetrisedPotential(potential, torch.stack((one, -one)))
         name += ", even"
-    return SpherePotentialMap(potential, manifold.dim), int(nodes), name
+    return SpherePotentialMap(potential, manifold.dim), name
 
 
-def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow, str]:
+def untrained(manifold: Manifold, architecture: Architecture, seed: int) -> tuple[Flow, str]:
     """A flow that is trained, before that, and its name."""
     generator = stream(seed, "network")
     base = UniformAndNormal(manifold)
     centres = CENTRES if manifold.n_angles or len(manifold.factors) > 1 else MORE_CENTRES
-    circle = Composed([CircularSpline(12), Rotation()]) if chosen.splines else circle_map(centres)
-    kind = "splines" if chosen.splines else "Moebius mixtures"
+    circle = (
+        Composed([CircularSpline(12), Rotation()]) if architecture.splines else circle_map(centres)
+    )
+    kind = "splines" if architecture.splines else "Moebius mixtures"
     if manifold.n_angles:
-        width = [32, 32] if chosen.splines else [16]
-        chain = _torus_layers(manifold.dim, circle, width, chosen, generator)
-        given = chosen.angles if chosen.seen is None else "given those they depend on"
+        width = [32, 32] if architecture.splines else [16]
+        chain = _torus_layers(manifold.dim, circle, width, architecture, generator)
+        given = architecture.angles if architecture.seen is None else "given those they depend on"
         return Flow(base, Chain(chain)), f"autoregressive {kind}, angles {given}"
     chain = []
     places = list(range(len(manifold.factors)))
@@ -128,24 +107,24 @@ def _torus_layers(
     dim: int,
     circle: Elementwise,
     hidden: list[int],
-    chosen: Architecture,
+    architecture: Architecture,
     generator: torch.Generator,
 ) -> list[Bijector]:
-    forwards = list(range(dim)) if chosen.order is None else list(chosen.order)
-    one_layer = chosen.splines or chosen.angles != "given"
+    forwards = list(range(dim)) if architecture.order is None else list(architecture.order)
+    one_layer = architecture.splines or architecture.angles != "given"
     layers: list[Bijector] = [
         TorusAutoregressive(
             dim,
             circle,
             hidden,
             order=order,
-            relative=chosen.angles == "relative",
-            seen=chosen.seen,
+            relative=architecture.angles == "relative",
+            seen=architecture.seen,
             generator=generator,
         )
         for order in ([forwards] if one_layer else [forwards, forwards[::-1]])
     ]
-    if chosen.angles == "sums":
+    if architecture.angles == "sums":
         layers.append(TorusFrame(torch.eye(dim) - torch.eye(dim).roll(-1, 1).tril()))
     return layers
 
@@ -180,9 +159,11 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     )
 
 
-def empty_flow(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow, str]:
+def empty_flow(
+    manifold: Manifold, architecture: Architecture, seed: int, plan: DensityPlan
+) -> tuple[Flow, str]:
     """The flow of an architecture before it is fitted, and its name."""
-    if chosen.size is None:
-        return untrained(manifold, chosen, seed)
-    bijector, _, name = potential_map(manifold, chosen, seed)
+    if architecture.size is None:
+        return untrained(manifold, architecture, seed)
+    bijector, name = potential_map(manifold, architecture, seed, plan)
     return Flow(UniformAndNormal(manifold), Inverse(bijector)), name

@@ -2,22 +2,23 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Inverse
 from helmflow.bijectors.potential_map import PotentialMap
 from helmflow.densities.flow import Flow
 from helmflow.densities.reference import UniformAndNormal
 from helmflow.errors import InputError
-from helmflow.families.density.architecture import Architecture, n_potential_maps, potential_map
+from helmflow.families.density.architecture import Architecture, potential_map
+from helmflow.families.density.learned_flow import LearnedFlow, form_of
+from helmflow.families.density.plan import DensityPlan
 from helmflow.families.density.potential import CheckedPotential
-from helmflow.families.density.training import Report
-from helmflow.manifolds.base import Manifold
 from helmflow.shapes import Configs
-from helmflow.streams import stream
+from helmflow.skeleton.run import Run
 from helmflow.training.least_squares import LeastSquaresPlan
 from helmflow.training.potential_fit import TemperingPlan, fit_potential, potential_loss
 from helmflow.training.well_posedness import enforce_well_posedness, least_eigenvalues
@@ -46,32 +47,20 @@ WALL = 3.0
 """Nats below the lowest finite log density that a fit takes for an infinite energy."""
 
 
-@dataclass(frozen=True)
-class FittedFlow:
-    """A flow, what to call it, and the loss at which its fit ended (about KL(q || p), nats).
-
-    ``least_eigenvalue`` is that of the map on fresh points, None for other flows.
-    """
-
-    flow: Flow
-    name: str
-    loss: float
-    least_eigenvalue: float | None
-    architecture: Architecture
-
-
 def best_potential_map(
-    manifold: Manifold, u: CheckedPotential, start: Architecture, seed: int, report: Report
-) -> FittedFlow | None:
+    u: CheckedPotential, start: Architecture, run: Run, plan: DensityPlan
+) -> LearnedFlow | None:
     """The best of the potential maps for a manifold, or None where there are none.
 
     Larger ones are tried until one is good or hardly better than the one before.
     """
-    best = None
-    n = n_potential_maps(manifold)
+    form, best = form_of(u.system, u.manifold, run.settings.seed, plan), None
+    n = len(plan.sizes(u.manifold))
     for k in range(n):
-        chosen = replace(start, size=k, angles="given")
-        fitted = _fitted_map(manifold, u, chosen, seed, lambda text, k=k: report(k / n, text))
+        run.tell("flow", k / n, 1.0, f"implicit potential map, size {k + 1} of {n}")
+        architecture = replace(start, size=k, angles="given")
+        make = partial(_fitted_map, u, architecture, run, plan)
+        fitted = run.once(f"potential map {k}", lambda _, make=make: make(), form)
         # a density that a larger map hardly comes closer to is not smooth
         hopeless = best is not None and fitted.loss > 0.5 * best.loss
         if best is None or fitted.loss < best.loss:
@@ -82,42 +71,44 @@ def best_potential_map(
 
 
 def _fitted_map(
-    manifold: Manifold,
-    u: CheckedPotential,
-    chosen: Architecture,
-    seed: int,
-    say: Callable[[str], None],
-) -> FittedFlow:
-    _, n_nodes, name = potential_map(manifold, chosen, seed)
-    say(name)
-    nodes, weights = manifold.quadrature(n_nodes)
+    u: CheckedPotential, architecture: Architecture, run: Run, plan: DensityPlan
+) -> LearnedFlow:
+    def fit(depth: float) -> LearnedFlow:
+        bijector, name = potential_map(u.manifold, architecture, run.settings.seed, plan)
+        fresh = run.stream(f"fresh {architecture.size}")
+        loss, least = _fit(bijector, u, (nodes, weights, log_p), depth, fresh)
+        flow = Flow(UniformAndNormal(u.manifold), Inverse(bijector))
+        return LearnedFlow(flow, name, loss, least, architecture)
+
+    n_nodes = int(plan.sizes(u.manifold)[architecture.size or 0][-1])
+    nodes, weights = u.manifold.quadrature(n_nodes)
     log_p = _log_target(u(nodes))
-    fitted = _fit(manifold, u, chosen, seed, (nodes, weights, log_p), DEEPEST)
+    fitted = fit(DEEPEST)
     if fitted.loss <= POOR or bool((log_p > -SHALLOW).all()):
         return fitted
-    again = _fit(manifold, u, chosen, seed, (nodes, weights, log_p), SHALLOW)
-    return min(fitted, again, key=lambda flow: flow.loss)
+    return min(fitted, fit(SHALLOW), key=lambda learned: learned.loss)
 
 
 def _fit(
-    manifold: Manifold,
+    bijector: PotentialMap,
     u: CheckedPotential,
-    chosen: Architecture,
-    seed: int,
     target: tuple[Tensor, Tensor, Tensor],
     depth: float,
-) -> FittedFlow:
-    """A map fitted at nodes with weights and log densities, and where it folds between them."""
-    bijector, _, name = potential_map(manifold, chosen, seed)
+    generator: Generator,
+) -> tuple[float, float]:
+    """Fit a map at nodes with weights and log densities, and where it folds between them.
+
+    Returns the loss and the least eigenvalue on fresh points.
+    """
     nodes, weights, log_p = target
-    n_fresh, points = FRESH_POINTS * len(nodes), stream(seed, f"fresh {chosen.size}")
+    n_fresh = FRESH_POINTS * len(nodes)
     share = NEW_NODES * float(weights.mean())
     plan = TemperingPlan(final=LeastSquaresPlan(max_steps=40))
     coefficients = bijector.potential.coefficients
     best = (math.inf, coefficients.detach().clone(), -math.inf)
     for _ in range(1 + REPAIRS):
         fit_potential(bijector, nodes, weights, log_p.clamp_min(-depth), plan)
-        folded, least = _unfolded(bijector, lambda: manifold.uniform(n_fresh, points))
+        folded, least = _unfolded(bijector, lambda: u.manifold.uniform(n_fresh, generator))
         loss = potential_loss(bijector, *target[:2], target[2].clamp_min(-depth))
         if loss < best[0]:
             best = (loss, coefficients.detach().clone(), least)
@@ -128,25 +119,23 @@ def _fit(
         weights = torch.cat((weights, weights.new_full((len(folded),), share)))
         log_p = _log_target(u(nodes))
         plan = TemperingPlan(powers=(1.0,), final=LeastSquaresPlan(max_steps=20))
-    loss, kept, least = best
+    loss, coefficients_of_best, least = best
     with torch.no_grad():
-        coefficients.copy_(kept)
-    bijector.requires_grad_(requires_grad=False)
-    flow = Flow(UniformAndNormal(manifold), Inverse(bijector))
-    return FittedFlow(flow, name, loss, least, chosen)
+        coefficients.copy_(coefficients_of_best)
+    return loss, least
 
 
 def _unfolded(bijector: PotentialMap, fresh: Callable[[], Configs]) -> tuple[Configs, float]:
     """Where a fitted map folded, and its least eigenvalue once weakened until it does not."""
-    found = []
+    places = []
     for _ in range(CLEAN):
         points = fresh()
         folded = points[least_eigenvalues(bijector, points) <= 0.0]
-        found.append(folded)
+        places.append(folded)
         least = enforce_well_posedness(bijector, points).after
         if len(folded) == 0:
             break
-    return torch.cat(found), least
+    return torch.cat(places), least
 
 
 def _log_target(potential: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from helmflow.densities.base import Density
-from helmflow.families.density.flow import log_prob_in_parts
 from helmflow.families.density.potential import CheckedPotential
-from helmflow.manifolds.base import Manifold
 
 AGREEMENT = 1e-8
 """Of ln Z on two grids: an integral counts as exact below it."""
+
+IN_PARTS = 8192
+"""Points whose log q is computed at once: more would need a large temporary."""
 
 MAP_STEPS = 96
 """Of the picture of a surface, along one axis."""
@@ -36,23 +37,26 @@ class Quadrature:
     step: float
 
 
-def integrate_on_grid(
-    manifold: Manifold, u: CheckedPotential, flow: Density, limit: int | None = None
-) -> Quadrature | None:
+def integrate_on_grid(u: CheckedPotential, flow: Density) -> Quadrature | None:
     """ln Z, KL and normalisation by quadrature; None where no grid is fine enough.
 
-    Nor is there one where it would take more than ``limit`` energies in all.
+    Nor is there one that the budget of energies does not reach.
     """
-    sizes = manifold.grid_sizes
+    sizes = u.manifold.grid_sizes
     if sizes is None:
         return None
-    coarse, fine = (manifold.quadrature(size) for size in sizes)
-    if limit is not None and u.n_evaluations + len(coarse[0]) + 2 * len(fine[0]) > limit:
+    coarse, fine = (u.manifold.quadrature(size) for size in sizes)
+    if len(coarse[0]) + len(fine[0]) > u.budget.left:
         return None
-    log_z = [float(torch.logsumexp(w.log() - u(x), 0)) for x, w in (coarse, fine)]
+    energies = [u(x) for x, _ in (coarse, fine)]
+    log_z = [
+        float(torch.logsumexp(w.log() - energy, 0))
+        for energy, (_, w) in zip(energies, (coarse, fine), strict=True)
+    ]
     nodes, weights = fine
-    log_q = log_prob_in_parts(flow, nodes)
-    log_p = -u(nodes) - log_z[1]
+    with torch.no_grad():
+        log_q = torch.cat([flow.log_prob(part) for part in nodes.split(IN_PARTS)])
+    log_p = -energies[1] - log_z[1]
     q = log_q.exp() * weights
     log_w = (log_p - log_q).numpy()
     # w - 1 - ln w is never negative: no cancellation, however small the divergence
@@ -66,18 +70,20 @@ def integrate_on_grid(
         mass=mass,
         ess_fraction=1.0 / second_moment,
         converged=abs(log_z[1] - log_z[0]) < AGREEMENT and abs(mass - 1.0) < AGREEMENT,
-        step=manifold.grid_span / sizes[1],
+        step=u.manifold.grid_span / sizes[1],
     )
 
 
-def surface(manifold: Manifold, u: CheckedPotential) -> dict[str, np.ndarray]:
+def surface(u: CheckedPotential) -> dict[str, np.ndarray]:
     """``-u`` on a grid for the picture of a surface, empty for other manifolds.
+
+    Empty, too, where the budget of energies does not reach it.
 
     ``map_log_p`` (n, m) at the angles ``map_first`` (n,) and ``map_second`` (m,) of
     `Manifold.picture`.
     """
-    picture = manifold.picture(MAP_STEPS)
-    if picture is None:
+    picture = u.manifold.picture(MAP_STEPS)
+    if picture is None or len(picture[2]) > u.budget.left:
         return {}
     first, second, points = picture
     values = -u(points).reshape(len(first), len(second))

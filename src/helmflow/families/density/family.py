@@ -1,0 +1,84 @@
+"""Densities on manifolds: fit a flow, weigh its samples, compare with quadrature."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import ClassVar
+
+from helmflow.densities.base import Density
+from helmflow.families.base import Family
+from helmflow.families.density.architecture import symmetries
+from helmflow.families.density.finding import finding_of
+from helmflow.families.density.learned_flow import LearnedFlow, form_of
+from helmflow.families.density.plan import DensityPlan
+from helmflow.families.density.potential import CheckedPotential
+from helmflow.families.density.potential_maps import POOR, best_potential_map
+from helmflow.families.density.quadrature import integrate_on_grid, surface
+from helmflow.families.density.training import trained_flow
+from helmflow.generalised_work import ReducedPotential
+from helmflow.settings import Settings
+from helmflow.skeleton.quantity import Finding, Quantity, ln_z
+from helmflow.skeleton.run import Run
+from helmflow.skeleton.weighted import Batches, weighted_samples
+
+BATCHES = Batches(4096, 16_384, 2_097_152)
+
+
+class DensityFamily(Family):
+    """ln Z of densities on tori, spheres, rotations and products of them, with exact samples."""
+
+    noun = "a density"
+    methods = ("auto", "fep", "flow")
+    target_error = 1e-3
+    plan: ClassVar[DensityPlan] = DensityPlan()
+
+    def reads(self, settings: Settings) -> Collection[str]:
+        """Nothing: the density decides which flow it gets."""
+        return ()
+
+    def keeps_flow(self, settings: Settings) -> bool:
+        """By every method."""
+        return True
+
+    @property
+    def quantity(self) -> Quantity:
+        """ln Z in nats."""
+        return replace(ln_z(self.system), n_particles=None, length_unit=None)
+
+    def estimate(self, run: Run) -> Finding:
+        """Weigh samples of a flow until the error is met; a grid confirms them where it can.
+
+        A grid, or a picture of the surface, that ``max_evaluations`` does not reach is left out.
+        """
+        u = CheckedPotential(self.system, run.budget)
+        learned = learned_flow(u, run, self.plan)
+        run.tell("flow", detail=learned.name)
+        samples = weighted_samples(learned.flow, u, lambda x: {"x": x}, BATCHES, run)
+        run.tell("cross-check", 0.0)
+        finding = finding_of(learned, samples, integrate_on_grid(u, learned.flow), run)
+        return replace(finding, arrays={**finding.arrays, **surface(u)})
+
+    def flow(self, run: Run) -> tuple[Density, ReducedPotential]:
+        """The flow of a run, of points (batch, n_coordinates)."""
+        u = CheckedPotential(self.system, run.budget)
+        return learned_flow(u, run, self.plan).flow, u
+
+
+def learned_flow(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlow:
+    """The best flow known for a manifold, fitted to the density exp(-u); the run keeps it.
+
+    Implicit potential maps where the manifold has some, for which values of ``u`` are enough;
+    trained flows elsewhere, and where no potential map comes close, through the gradient of ``u``.
+    """
+    form = form_of(u.system, u.manifold, run.settings.seed, plan)
+    return run.once("flow", lambda _: _learn(u, run, plan), form)
+
+
+def _learn(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlow:
+    start = symmetries(u.manifold, u, run.settings.seed)
+    best = best_potential_map(u, start, run, plan)
+    if best is not None:
+        poor = best.loss > POOR
+        if not (poor and u.has_gradient(u.manifold.uniform(32, run.stream("gradient")))):
+            return best
+    trained = trained_flow(u, start, run, plan)
+    return trained if best is None or trained.loss < best.loss else best
