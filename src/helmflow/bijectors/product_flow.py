@@ -71,22 +71,10 @@ class LineAutoregressive(Bijector):
         return torch.stack(found, -1), total
 
 
-def _line(
-    dim: int,
-    circle: Elementwise,
-    hidden: Sequence[int],
-    *,
-    n_given: int,
-    generator: torch.Generator | None,
-) -> Bijector:
-    """A flow of real numbers, which need no map of the circle."""
-    return LineAutoregressive(dim, hidden, n_given=n_given, generator=generator)
-
-
 FACTOR_FLOWS: dict[str, Callable[..., Bijector]] = {
     "T": TorusAutoregressive,
     "S": RecursiveSphere,
-    "R": _line,
+    "R": lambda dim, _, hidden, **options: LineAutoregressive(dim, hidden, **options),
     "SO": RotationAutoregressive,
 }
 """By the letter of a manifold: its trained flow, which may depend on given numbers."""
