@@ -37,10 +37,6 @@ class GrowthPath:
         """R_A and R_B."""
         return self.energy.radius, self.radius_b
 
-    def radius(self, lam: float) -> float:
-        """R(lambda)."""
-        return self.energy.radius + lam * (self.radius_b - self.energy.radius)
-
     def evaluate(self, x: Particles, lam: Tensor) -> tuple[Values, Values, Particles]:
         """u_lambda, d u_lambda/d lambda and the gradient of u_lambda, with a lambda per row."""
         radii = self.energy.radius + lam * (self.radius_b - self.energy.radius)
