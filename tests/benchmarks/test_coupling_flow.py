@@ -14,6 +14,7 @@ from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.generalised_work import density_work
+from helmflow.nets.attention import Attention
 from helmflow.objectives import reverse_kl, with_known_gradient
 from helmflow.recipes.flow.coupling import (
     graph_of,
@@ -89,7 +90,7 @@ def test_published_architecture_on_eight_waters():
 def test_time_per_step_of_the_77_million_parameters(batch, half):
     problem = Crystal(load_system("ice/mw_cubic_8"))
     system = problem.system
-    inner = particle_couplings(half_gradients=half)
+    inner = particle_couplings(network=Attention(half_gradients=half))
     flow = Flow(lattice_base(problem, 0.2), Pinned(inner, system.reference_positions, system.cell))
     u, seconds = with_known_gradient(problem.target), []
     train(

@@ -1,6 +1,7 @@
 """Flows of angles, directions and real numbers together, in one row of coordinates."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -10,14 +11,13 @@ from helmflow.bijectors.base import Bijector, require_event
 from helmflow.bijectors.elementwise import Composed, Elementwise, ShiftScale
 from helmflow.bijectors.sphere_flows import RecursiveSphere
 from helmflow.bijectors.splines import RationalQuadraticSpline
-from helmflow.bijectors.torus_flows import TorusAutoregressive, require_given
+from helmflow.bijectors.torus_flows import TorusAutoregressive
 from helmflow.errors import InputError
 from helmflow.manifolds.product import Euclidean, Product
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
-from helmflow.nets.mlp import conditioner
+from helmflow.nets.mlp import Conditioner
 from helmflow.shapes import Configs, Values
-from helmflow.streams import stream
 
 REACH = 5.0
 """Of the splines on the line: beyond it a map is affine."""
@@ -30,29 +30,18 @@ class LineAutoregressive(Bijector):
     ``y_k = f(x_k; net_k(y_1, ..., y_(k-1), given))`` with f a spline of [-5, 5] and an affine map.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: Sequence[int],
-        *,
-        n_bins: int = 12,
-        n_given: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, dim: int, conditioner: Conditioner, *, n_bins: int = 12) -> None:
         super().__init__()
-        self.dim, self.n_given = dim, n_given
-        generator = generator or stream(0, "line flow")
+        self.dim, self.conditioner = dim, conditioner
         spline = RationalQuadraticSpline(n_bins, -REACH, REACH)
         self.elementwise = Composed([spline, ShiftScale()])
         n_out = self.elementwise.n_parameters
-        self.nets = nn.ModuleList(
-            conditioner(n_given + k, hidden, n_out, generator) for k in range(dim)
-        )
+        self.nets = nn.ModuleList(conditioner.network(k, n_out) for k in range(dim))
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """All numbers in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
-        given = require_given(given, self.n_given, x)
+        given = self.conditioner.require_given(given, x)
         done, total = x[:, :0], torch.zeros_like(x[:, 0])
         for k, net in enumerate(self.nets):
             y, log_slope = self.elementwise.forward(x[:, k], net(torch.cat((done, given), -1)))
@@ -62,14 +51,14 @@ class LineAutoregressive(Bijector):
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same with the predecessors of every number known."""
         require_event(y, torch.Size([self.dim]))
-        given = require_given(given, self.n_given, y)
-        found, total = [], torch.zeros_like(y[:, 0])
+        given = self.conditioner.require_given(given, y)
+        numbers, total = [], torch.zeros_like(y[:, 0])
         for k, net in enumerate(self.nets):
             parameters = net(torch.cat((y[:, :k], given), -1))
             x, log_slope = self.elementwise.inverse(y[:, k], parameters)
-            found.append(x)
+            numbers.append(x)
             total = total + log_slope
-        return torch.stack(found, -1), total
+        return torch.stack(numbers, -1), total
 
 
 @final
@@ -86,10 +75,9 @@ class ProductAutoregressive(Bijector):
         self,
         manifold: Product,
         circle: Elementwise,
-        hidden: Sequence[int],
+        conditioner: Conditioner,
         *,
         order: Sequence[int] | None = None,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.manifold = manifold
@@ -97,20 +85,19 @@ class ProductAutoregressive(Bijector):
         self.order = tuple(range(n) if order is None else order)
         if sorted(self.order) != list(range(n)):
             raise InputError("order", f"a permutation of 0 to {n - 1}", self.order)
-        generator = generator or stream(0, "product flow")
         maps: list[nn.Module] = []
         n_given = 0
         for place in self.order:
             factor = manifold.factors[place]
-            options = {"n_given": n_given, "generator": generator}
+            networks = replace(conditioner, n_given=n_given)
             if isinstance(factor, Torus):
-                maps.append(TorusAutoregressive(factor.dim, circle, hidden, **options))
+                maps.append(TorusAutoregressive(factor.dim, circle, networks))
                 n_given += 2 * factor.dim
             elif isinstance(factor, Sphere) and factor.dim > 1:
-                maps.append(RecursiveSphere(factor.dim, circle, hidden, **options))
+                maps.append(RecursiveSphere(factor.dim, circle, networks))
                 n_given += factor.n_coordinates
             elif isinstance(factor, Euclidean):
-                maps.append(LineAutoregressive(factor.dim, hidden, **options))
+                maps.append(LineAutoregressive(factor.dim, networks))
                 n_given += factor.dim
             else:
                 raise InputError("manifold", "factors T, S2, S3, ... and R", repr(factor))

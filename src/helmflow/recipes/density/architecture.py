@@ -8,8 +8,8 @@ import torch
 
 from helmflow.bijectors.base import Bijector, Chain, Inverse
 from helmflow.bijectors.circle_maps import Rotation
+from helmflow.bijectors.conjugated import Part
 from helmflow.bijectors.elementwise import Composed, Elementwise
-from helmflow.bijectors.part import Part
 from helmflow.bijectors.potential_map import PotentialMap, SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import (
     FourierPotential,
@@ -30,6 +30,7 @@ from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.product import Product
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
 
 TORUS_SIZES = {1: ((8, 64), (24, 192)), 2: ((6, 24), (10, 48), (16, 64))}
@@ -120,7 +121,7 @@ def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow
         for _ in range(2):
             chain += [
                 SphereRotation(manifold.dim, generator),
-                RecursiveSphere(manifold.dim, circle, [24], generator=generator),
+                RecursiveSphere(manifold.dim, circle, Conditioner([24], generator)),
             ]
         return Flow(base, Chain(chain)), f"recursive {kind}, 2 layers"
     if isinstance(manifold, Product):
@@ -128,7 +129,7 @@ def untrained(manifold: Manifold, chosen: Architecture, seed: int) -> tuple[Flow
         for order in (places, places[::-1]):
             chain += _rotations(manifold, generator)
             chain.append(
-                ProductAutoregressive(manifold, circle, [24], order=order, generator=generator)
+                ProductAutoregressive(manifold, circle, Conditioner([24], generator), order=order)
             )
         return Flow(base, Chain(chain)), f"autoregressive {kind}, factor by factor, 2 layers"
     raise InputError("manifold", "T1, T2, ..., S2, S3, ... or a product of them", repr(manifold))
@@ -147,11 +148,10 @@ def _torus_layers(
         TorusAutoregressive(
             dim,
             circle,
-            hidden,
+            Conditioner(hidden, generator),
             order=order,
             relative=chosen.angles == "relative",
             seen=chosen.seen,
-            generator=generator,
         )
         for order in ([forwards] if one_layer else [forwards, forwards[::-1]])
     ]

@@ -21,6 +21,7 @@ from helmflow.errors import InputError
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.estimate import Estimate
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.objectives.divergences import forward_kl
 from helmflow.streams import stream
 from helmflow.training.checkpoint import load, save
@@ -120,7 +121,7 @@ def _new_flow(dim: int, bins: int, width: int, seed: int) -> Flow:
     generator = stream(seed, f"network {bins}")
     orders = (range(dim), range(dim)[::-1])
     layers = [
-        TorusAutoregressive(dim, circle, [width], order=order, generator=generator)
+        TorusAutoregressive(dim, circle, Conditioner([width], generator), order=order)
         for order in orders
     ]
     return Flow(Uniform(Torus(dim)), Chain(layers))

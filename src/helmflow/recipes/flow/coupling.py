@@ -16,6 +16,7 @@ from helmflow.densities.lattice import NoisyLattice, PinnedNoise
 from helmflow.densities.translation import RandomTranslation
 from helmflow.energies.softened import LINEAR_BELOW, SoftenedCore
 from helmflow.manifolds.site_graph import SiteGraph, site_graph
+from helmflow.nets.attention import Attention
 from helmflow.objectives import with_known_gradient
 from helmflow.recipes.flow.training_losses import training_loss
 from helmflow.recipes.path.crystal import Crystal
@@ -62,9 +63,11 @@ def published_couplings(problem: Crystal, network: NetworkSettings) -> Pinned:
         n_layers=network.layers or 4,
         n_bins=network.bins,
         n_frequencies=network.frequencies,
-        width=network.width or 32,
-        dtype=PRECISION[network.precision],
-        half_gradients=network.half_gradients,
+        network=Attention(
+            network.width or 32,
+            dtype=PRECISION[network.precision],
+            half_gradients=network.half_gradients,
+        ),
     )
     return Pinned(inner, problem.system.reference_positions, problem.system.cell)
 
