@@ -28,10 +28,10 @@ class MetricsFile:
             file.write(json.dumps(report.as_json(), allow_nan=False) + "\n")
 
     def _forget_from(self, step: int) -> None:
-        kept = []
+        lines = []
         if self.path.is_file():
             for line in self.path.read_text().splitlines():
                 # A line cut short by a crash belongs to a step that is done again.
                 if line.endswith("}") and json.loads(line)["step"] < step:
-                    kept.append(line + "\n")
-        write_atomically(self.path, "".join(kept).encode())
+                    lines.append(line + "\n")
+        write_atomically(self.path, "".join(lines).encode())
