@@ -52,7 +52,11 @@ def imported_by(module):
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names.add(node.value)
+            text = node.value.partition(":")[0]
+            package = (
+                module.rpartition(".")[0] if FILE_OF[module].name != "__init__.py" else module
+            )
+            names |= {text, f"{package}.{text}", f"helmflow.energies.{text}"}
     return names & set(FILE_OF)
 
 
