@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helmflow.families.density.flow import fit_flow
+from helmflow.families.density.outcome import _divergence, result_of_density
+from helmflow.families.density.weighing import Clock, Weighed, weigh
 from typer.testing import CliRunner
 
 from helmflow.bijectors.base import Chain
@@ -21,12 +24,9 @@ from helmflow.estimators.fep import fep
 from helmflow.families import free_energy, run
 from helmflow.families.density import architecture, training
 from helmflow.families.density.architecture import Architecture
-from helmflow.families.density.flow import fit_flow
-from helmflow.families.density.outcome import _divergence, result_of_density
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.potential_maps import FittedFlow
 from helmflow.families.density.quadrature import integrate_on_grid
-from helmflow.families.density.weighing import Clock, Weighed, weigh
 from helmflow.manifolds.product import parse_manifold
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import Settings

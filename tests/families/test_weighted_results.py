@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from helmflow.families.weighted_results import expected_acceptance, observables_check
 
 from helmflow.results import Observable
+from helmflow.skeleton.checks import observables_against_exact
+from helmflow.skeleton.weighted import expected_acceptance
 
 
 @pytest.mark.parametrize("n", [2, 300, 8192])
@@ -21,12 +22,12 @@ def test_acceptance_of_collapsed_and_of_equal_weights(n):
 
 
 def test_observables_against_exact():
-    assert observables_check([Observable("x", 1.0, 0.1)]) == []
+    assert observables_against_exact([Observable("x", 1.0, 0.1)]) == []
     rows = [Observable("x", 1.0, 0.1, exact=1.1), Observable("y", 2.0, 0.1, exact=1.5)]
-    (check,) = observables_check(rows)
+    (check,) = observables_against_exact(rows)
     assert not check.passed
     assert check.severity == "soft"
     assert check.value == pytest.approx(5.0)
     assert "of y" in check.explanation
-    (broken,) = observables_check([Observable("x", 1.0, 0.1, exact=2.0)])
+    (broken,) = observables_against_exact([Observable("x", 1.0, 0.1, exact=2.0)])
     assert broken.severity == "hard"
