@@ -8,11 +8,11 @@
 Every name below is imported on first use, so that ``import helmflow`` costs nothing.
 """
 
-import importlib
-from typing import Any
+from helmflow.namespaces import on_first_use
 
 _HOME = {
     "AnnealedPath": "helmflow.samplers.annealed",
+    "CalculatorEnergy": "helmflow.energies.ase_molecule",
     "Estimate": "helmflow.estimators.estimate",
     "InputError": "helmflow.errors",
     "Result": "helmflow.results",
@@ -57,13 +57,4 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'helmflow' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

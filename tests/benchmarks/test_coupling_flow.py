@@ -23,6 +23,7 @@ from helmflow.families.flow.coupling import (
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.generalised_work import density_work
+from helmflow.nets.attention import Attention
 from helmflow.objectives import reverse_kl, with_known_gradient
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.skeleton.run import Run
@@ -88,7 +89,7 @@ def test_published_architecture_on_eight_waters():
 def test_time_per_step_of_the_77_million_parameters(batch, half):
     problem = CrystalProblem(load_system("ice/mw_cubic_8"))
     system = problem.system
-    inner = particle_couplings(half_gradients=half)
+    inner = particle_couplings(network=Attention(half_gradients=half))
     flow = Flow(lattice_base(problem, 0.2), Pinned(inner, system.reference_positions, system.cell))
     u, seconds = with_known_gradient(problem.target), []
     train(

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import hyp1f1, i0, iv
 
 from helmflow.families import free_energy
-from helmflow.families.density.weighing import LEAST_SAMPLES
+from helmflow.families.density.family import BATCHES
 from helmflow.system import load_system, shipped_systems
 
 pytestmark = pytest.mark.benchmark
@@ -152,7 +152,7 @@ def check(name, system, exact):
     )
     assert result.grade in "AB"
     assert abs(z) <= 3.0
-    chain = math.sqrt(max(gini.value * (1.0 - gini.value), 0.0) / LEAST_SAMPLES)
+    chain = math.sqrt(max(gini.value * (1.0 - gini.value), 0.0) / BATCHES.least)
     assert abs(result.acceptance - gini.value) < 5.0 * chain + 1e-9
 
 

@@ -12,10 +12,13 @@ import torch
 
 from helmflow.bijectors.potential_map import TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential
-from helmflow.families.density import architecture
+from helmflow.families.density.architecture import symmetries
+from helmflow.families.density.plan import DensityPlan
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.potential_maps import best_potential_map
 from helmflow.families.density.quadrature import integrate_on_grid
+from helmflow.settings import Settings
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system, shipped_systems
 from helmflow.training.least_squares import LeastSquaresPlan
@@ -25,7 +28,7 @@ from manifold_fits import torus_points
 
 pytestmark = pytest.mark.benchmark
 SEEDS = range(20)
-SMALL = {"S2": ((200, 6.0, 20),), "S3": ((300, 6.0, 12),)}
+SMALL = DensityPlan(maps={"S2": ((200, 6.0, 20),), "S3": ((300, 6.0, 12),)})
 """Centres, their sharpness, and nodes per height."""
 
 LIMITS = {
@@ -54,27 +57,29 @@ def summary(name, found):
 
 
 @pytest.mark.parametrize("name", SPHERES)
-def test_spheres(name, monkeypatch):
+def test_spheres(name):
     """As `helmflow run` fits them, with one small size, to densities turned at random."""
-    monkeypatch.setattr(architecture, "POTENTIAL_MAPS", SMALL)
     system = load_system(name)
-    manifold = system.manifold
+    n = system.manifold.n_coordinates
     found = []
     for seed in SEEDS:
-        u = turned(CheckedPotential(system), manifold.dim + 1, stream(seed, "turn"))
-        start = architecture.symmetries(manifold, u, seed)
-        fitted = best_potential_map(manifold, u, start, seed, lambda *_: None)
+        own = Run(name, Settings(seed=seed))
+        u = Turned(system, own.budget)
+        draw = torch.randn(n, n, generator=stream(seed, "turn"), dtype=torch.float64)
+        u.rotation = torch.linalg.qr(draw)[0]
+        fitted = best_potential_map(u, symmetries(u.manifold, u, seed), own, SMALL)
         assert fitted.least_eigenvalue > 0.0
-        grid = integrate_on_grid(manifold, u, fitted.flow)
+        grid = integrate_on_grid(u, fitted.flow)
         assert abs(grid.mass - 1.0) < 1e-3
         found.append(grid.kl)
     summary(name, found)
 
 
-def turned(u, n, generator):
-    draw = torch.randn(n, n, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(draw)[0]
-    return lambda x: u(x @ rotation)
+class Turned(CheckedPotential):
+    """The same density turned."""
+
+    def __call__(self, x):
+        return super().__call__(x @ self.rotation)
 
 
 @pytest.mark.parametrize("name", TORI)

@@ -8,9 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helmflow.families.density.flow import fit_flow
-from helmflow.families.density.outcome import _divergence, result_of_density
-from helmflow.families.density.weighing import Clock, Weighed, weigh
 from typer.testing import CliRunner
 
 from helmflow.bijectors.base import Chain
@@ -21,18 +18,23 @@ from helmflow.energies.base import Energy
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.diagnostics import acceptance_rate
 from helmflow.estimators.fep import fep
-from helmflow.families import free_energy, run
-from helmflow.families.density import architecture, training
-from helmflow.families.density.architecture import Architecture
+from helmflow.families import free_energy
+from helmflow.families.density.architecture import Architecture, untrained
+from helmflow.families.density.family import BATCHES, DensityFamily, learned_flow
+from helmflow.families.density.finding import divergence, finding_of
+from helmflow.families.density.learned_flow import LearnedFlow
+from helmflow.families.density.plan import DensityPlan
 from helmflow.families.density.potential import CheckedPotential
-from helmflow.families.density.potential_maps import FittedFlow
 from helmflow.families.density.quadrature import integrate_on_grid
+from helmflow.families.density.training import trained_flow
 from helmflow.manifolds.product import parse_manifold
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import Settings
+from helmflow.skeleton.budget import Budget
+from helmflow.skeleton.run import Run
+from helmflow.skeleton.weighted import Weighted, weighted_samples
 from helmflow.streams import stream
 from helmflow.system import load_system
-from helmflow.thermo import ThermodynamicState
 from helmflow.training.replay import ReplayPlan
 
 FILE = """
@@ -61,6 +63,22 @@ class Broken(Energy):
             return u[:, None]
         value = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[self.defect]
         return torch.where(right, value, u)
+
+
+@pytest.fixture
+def small_maps(monkeypatch):
+    """Potential maps of one small size each."""
+    sizes = {"T1": ((8, 64),), "T2": ((4, 16),), "S3": ((120, 4.0, 8),)}
+    monkeypatch.setattr(DensityFamily, "plan", DensityPlan(maps=sizes))
+
+
+def checked(system):
+    """Its potential, counted without a limit."""
+    return CheckedPotential(system, Budget())
+
+
+def learned(system, u):
+    return learned_flow(u, Run(system.name, Settings()), DensityFamily.plan)
 
 
 def write(tmp_path, manifold, potential):
@@ -107,12 +125,12 @@ def test_custom_mixture_with_two_modes(tmp_path):
     assert result.grade == "A"
 
 
-def test_orientations_keep_antipodes(monkeypatch):
+@pytest.mark.usefixtures("small_maps")
+def test_orientations_keep_antipodes():
     """The recipe sees that q and -q are one rotation, and makes the flow say so to rounding."""
-    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "S3", ((120, 4.0, 8),))
     system = load_system("sphere/orientations")
-    u = CheckedPotential(system)
-    fitted = fit_flow(system.manifold, u, 0, None, lambda *_: None)
+    u = checked(system)
+    fitted = learned(system, u)
     assert fitted.architecture.even
     q = system.manifold.uniform(300, stream(0, "q"))
     with torch.no_grad():
@@ -127,19 +145,19 @@ def test_orientations_keep_antipodes(monkeypatch):
     assert 0.3 < (x[found.index][:, 0] > 0).double().mean() < 0.7  # both signs of one rotation
 
 
-def test_rotations_count_once(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("small_maps")
+def test_rotations_count_once(tmp_path):
     """The same orientations on SO(3): one point for q and -q, ln 2 less, half the grid."""
-    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "S3", ((120, 4.0, 8),))
     whole = load_system("sphere/orientations")
     text = whole.path.read_text().replace('manifold = "S3"', 'manifold = "SO3"')
     (tmp_path / "mine.toml").write_text(text)
     system = load_system(tmp_path / "mine.toml")
     assert "over SO3 (Haar measure of unit quaternions, q and -q one point)" in system.convention
     assert "its volume 9.869604401" in system.convention
-    u = CheckedPotential(system)
-    fitted = fit_flow(system.manifold, u, 0, None, lambda *_: None)
+    u = checked(system)
+    fitted = learned(system, u)
     assert fitted.architecture.even
-    grid = integrate_on_grid(system.manifold, u, fitted.flow)
+    grid = integrate_on_grid(u, fitted.flow)
     assert grid.log_z == pytest.approx(whole.references[0].value - math.log(2.0), abs=1e-9)
     assert grid.converged
     assert grid.kl < 0.3
@@ -152,7 +170,7 @@ def test_rotations_count_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["S1", "S4", "SO3", "R3 x SO3", "R2", "S1 x SO3"])
 def test_every_manifold_has_a_trained_flow(name):
     manifold = parse_manifold(name)
-    flow, _ = architecture.untrained(manifold, Architecture(), 0)
+    flow, _ = untrained(manifold, Architecture(), 0)
     x, log_q = flow.sample_and_log_prob(20, stream(0, "x"))
     manifold.require(x.detach())
     assert (flow.log_prob(x) - log_q).abs().max() < 1e-9
@@ -178,9 +196,9 @@ def test_same_seed_same_numbers():
     assert (first.value, first.stderr) == (second.value, second.stderr)
 
 
-def test_a_density_with_a_hole(monkeypatch):
+@pytest.mark.usefixtures("small_maps")
+def test_a_density_with_a_hole():
     """+inf is weight zero: counted, never a wrong number."""
-    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T2", ((4, 16),))
     system = broken_system("inf")
     result = free_energy(system, seed=0, target_error=0.05)
     inside = 2.0 * math.pi * np.i0(1.0)
@@ -207,43 +225,40 @@ def test_a_density_with_a_zero(tmp_path):
 
 def test_a_flow_that_has_not_learned_is_no_a(tmp_path):
     """Bounded weights give ln Z with small errors from the uniform density, too."""
-    system = load_system(write(tmp_path, "S1", ZERO))
-    u = CheckedPotential(system)
-    settings = Settings(target_error=0.05)
-    flow = Flow(UniformAndNormal(system.manifold), Chain([]))
-    uniform = FittedFlow(flow, "uniform", 1.0, None, Architecture())
-    weighed = weigh(uniform.flow, u, settings, None, Clock(), lambda _: None)
-    quadrature = integrate_on_grid(system.manifold, u, uniform.flow)
-    result, _ = result_of_density(
-        system, settings, uniform, weighed, quadrature, u.n_evaluations, (0.0, 0.0)
-    )
+    flow, weighted, u, own = uniform_run(load_system(write(tmp_path, "S1", ZERO)))
+    result = judged(flow, weighted, integrate_on_grid(u, flow.flow), own)
     assert result.grade == "B"
     assert "KL(q || p)" in result.reason
     assert abs(result.value - result.value_exact) < 5.0 * result.stderr
-    blind, _ = result_of_density(system, settings, uniform, weighed, None, 0, (0.0, 0.0))
+    blind = judged(flow, weighted, None, own)
     estimated, exact = (next(c for c in r.checks if c.name[0] == "K") for r in (blind, result))
-    error = float(weighed.work.std()) / math.sqrt(len(weighed.work))
+    error = float(weighted.work.std()) / math.sqrt(len(weighted.work))
     assert abs(estimated.value - exact.value) < 5.0 * error
 
 
-def uniform_run(system, settings, shift=0.0):
-    """Flow, weights and grid of a uniform density, works moved by a shift."""
-    u = CheckedPotential(system)
+def uniform_run(system, shift=0.0):
+    """Flow, weights and potential of a uniform density, works moved by a shift."""
+    own = Run(system.name, Settings(target_error=0.05))
+    own.quantity = DensityFamily(system).quantity
+    u = CheckedPotential(system, own.budget)
     flow = Flow(UniformAndNormal(system.manifold), Chain([]))
-    weighed = weigh(flow, u, settings, None, Clock(), lambda _: None)
-    weighed = replace(weighed, work=weighed.work + shift)
-    weighed = replace(weighed, estimate=fep(weighed.work.numpy()))
-    return FittedFlow(flow, "uniform", 1.0, None, Architecture()), weighed, u
+    columns = weighted_samples(flow, u, lambda x: {"x": x}, BATCHES, own).columns
+    work = columns["work"] + shift
+    weighted = Weighted({**columns, "work": work}, fep(work.numpy()))
+    return LearnedFlow(flow, "uniform", 1.0, None, Architecture()), weighted, u, own
+
+
+def judged(flow, weighted, grid, own):
+    return own.conclude(own.quantity, finding_of(flow, weighted, grid, own))
 
 
 def test_a_grid_that_says_something_else_is_an_f(tmp_path):
     """Beyond all errors and a hundredth of a nat one of the two is wrong."""
     potential = 'kind = "torus_mixture"\ncentres = [[1.0, 2.0]]\nconcentration = 0.3'
-    system, settings = load_system(write(tmp_path, "T2", potential)), Settings(target_error=0.05)
+    system = load_system(write(tmp_path, "T2", potential))
     for shift, expected in ((0.0, "AB"), (0.1, "F")):
-        flow, weighed, u = uniform_run(system, settings, shift)
-        grid = integrate_on_grid(system.manifold, u, flow.flow)
-        result, _ = result_of_density(system, settings, flow, weighed, grid, 0, (0.0, 0.0))
+        flow, weighted, u, own = uniform_run(system, shift)
+        result = judged(flow, weighted, integrate_on_grid(u, flow.flow), own)
         assert result.grade in expected
         check = next(c for c in result.checks if c.name == "ln Z on a grid")
         assert "2 pi/256" in check.explanation
@@ -251,17 +266,17 @@ def test_a_grid_that_says_something_else_is_an_f(tmp_path):
 
 def test_what_a_grid_says_of_a_flow_that_is_not_normalised(tmp_path):
     system = load_system(write(tmp_path, "T1", 'kind = "torus_mixture"\ncentres = [[1.0]]'))
-    flow, _, u = uniform_run(system, Settings(target_error=0.05))
-    assert integrate_on_grid(system.manifold, u, flow.flow).converged
+    flow, _, u, _ = uniform_run(system)
+    assert integrate_on_grid(u, flow.flow).converged
     less = SimpleNamespace(log_prob=lambda x: flow.flow.log_prob(x) - 1e-3)
-    assert not integrate_on_grid(system.manifold, u, less).converged
+    assert not integrate_on_grid(u, less).converged
 
 
 def test_the_divergence_leaves_out_what_has_no_weight():
     """A density of exp(-u) that is 1 on a quarter of what a uniform flow covers: KL is zero."""
     work = torch.tensor([0.0, math.inf, math.inf, math.inf] * 100, dtype=torch.float64)
-    weighed = Weighed(work[:, None], work, work, fep(work.numpy()))
-    assert _divergence(weighed, None) == pytest.approx(0.0, abs=1e-12)
+    weighted = Weighted({"work": work}, fep(work.numpy()))
+    assert divergence(weighted, None) == pytest.approx(0.0, abs=1e-12)
 
 
 def broken_system(defect, tmp_path=None):
@@ -278,9 +293,8 @@ def test_broken_energies_are_refused():
         with pytest.raises(InputError, match="NaN or -inf"):
             broken_system(defect)
         system = load_system("torus/unimodal")
-        state = ThermodynamicState(Broken(defect), 1.0)
         with pytest.raises(EnergyError, match="NaN or -inf"):
-            free_energy(replace(system, state=state), seed=0)
+            free_energy(replace(system, energy=Broken(defect)), seed=0)
     with pytest.raises(InputError, match="shape"):
         broken_system("shape")
 
@@ -318,26 +332,21 @@ class Callable:
         return x.cos().sum(-1)
 
 
-def test_energies_of_one_s_own(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("small_maps")
+def test_energies_of_one_s_own(tmp_path):
     """Values are enough, infinite ones too, and what cannot be an energy says why."""
     own = 'kind = "own"'
-    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T1", ((8, 64),))
     system = load_system(write(tmp_path, "T1", own), energies={"own": Values})
     result = free_energy(system, seed=0)
     assert abs(result.value - math.log(2.0 * math.pi * np.i0(1.5))) < 5.0 * result.stderr + 1e-9
     short = ReplayPlan(rounds=3, fresh=1024, updates=10, batch=128, learning_rate=1e-2)
-    monkeypatch.setattr(training, "REPLAYS", 1)
-    monkeypatch.setattr(training, "REPLAY", short)
-    monkeypatch.setattr(training, "CONTEST", short)
+    plan = DensityPlan(replays=1, replay=short, contest=short)
     system = load_system(write(tmp_path, "T3", own), energies={"own": Values})
-    u = CheckedPotential(system)
-    x = system.manifold.uniform(8, stream(0, "x"))
-    assert not training.has_gradient(u, x)
-    _, name, loss, _ = training.trained_flow(
-        system.manifold, u, Architecture(), 0, (None, {}), lambda *_: None
-    )
-    assert "splines" in name
-    assert loss < 0.5
+    u = checked(system)
+    assert not u.has_gradient(system.manifold.uniform(8, stream(0, "x")))
+    trained = trained_flow(u, Architecture(), Run(system.name, Settings()), plan)
+    assert "splines" in trained.name
+    assert trained.loss < 0.5
     path = write(tmp_path, "T1", f"{own}\nshare = 0.97")
     load_system(path, energies={"own": Shut})
     with pytest.raises(InputError, match="finite energy somewhere"):
@@ -367,25 +376,3 @@ def test_energies_of_one_s_own(tmp_path, monkeypatch):
 def test_mistakes_in_files(tmp_path, manifold, potential, message):
     with pytest.raises(InputError, match=message):
         load_system(write(tmp_path, manifold, potential), energies={"uneven": Uneven})
-
-
-def test_no_more_energies_than_asked_for(monkeypatch):
-    """The fit takes what it takes; samples and grid make do with the rest."""
-    monkeypatch.setitem(architecture.POTENTIAL_MAPS, "T2", ((4, 16),))
-    system, counted = load_system("torus/unimodal"), []
-    looked_at = system.energy.forward
-    monkeypatch.setattr(system.energy, "forward", lambda x: counted.append(len(x)) or looked_at(x))
-    for limit in (100, 2000):
-        with pytest.raises(InputError, match="max_evaluations"):
-            run(system, Settings(max_evaluations=limit), None, lambda _: None)
-    counted.clear()
-    settings = Settings(max_evaluations=10_000, target_error=1e-9)
-    result = run(system, settings, None, lambda _: None)
-    assert 4096 < sum(counted) <= 10_000
-    assert result.cost.energy_evaluations == sum(counted)
-    assert result.value_exact is None
-
-
-def test_methods_of_crystals_are_refused():
-    with pytest.raises(InputError, match="method"):
-        free_energy(load_system("torus/unimodal"), method="frenkel_ladd")

@@ -1,7 +1,9 @@
 """Runs of densities that die at any moment end with the same numbers; sampling a finished one."""
 
+import contextlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +13,16 @@ from typer.testing import CliRunner
 from helmflow.cli import app
 from helmflow.errors import InputError
 from helmflow.families import run
-from helmflow.families.density import training
+from helmflow.families.density.family import DensityFamily
+from helmflow.families.density.learned_flow import KIND
+from helmflow.families.density.plan import DensityPlan
 from helmflow.families.samples import sample_flow
 from helmflow.results import RunDirectory
 from helmflow.settings import Settings
+from helmflow.skeleton.kept import read_flow
 from helmflow.system import load_system
+from helmflow.training.plan import TrainingPlan
+from helmflow.training.replay import ReplayPlan
 
 RING = """
 schema = 1
@@ -42,16 +49,20 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
+REPLAY = ReplayPlan(rounds=2, fresh=64, updates=2, batch=32, learning_rate=1e-2)
+SHORT = DensityPlan(
+    descent=TrainingPlan(3, 64, 1e-2, clip_norm=5.0),
+    points=64,
+    refinements=1,
+    replay=REPLAY,
+    replays=2,
+    contest=REPLAY,
+)
+
+
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr(training, "STEPS", 3)
-    monkeypatch.setattr(training, "REPLAYS", 2)
-    monkeypatch.setattr(training, "STEPS_PER_STAGE", 1)
-    monkeypatch.setattr(training, "POINTS", 64)
-    plan = training.REPLAY
-    short = type(plan)(rounds=2, fresh=64, updates=2, batch=32, learning_rate=plan.learning_rate)
-    monkeypatch.setattr(training, "REPLAY", short)
-    monkeypatch.setattr(training, "CONTEST", short)
+    monkeypatch.setattr(DensityFamily, "plan", SHORT)
 
 
 def start(tmp_path, kind, folder):
@@ -68,41 +79,36 @@ def start(tmp_path, kind, folder):
 def outcome(directory):
     result = json.loads((directory.path / "result.json").read_text())
     energies = result.pop("cost")["energy_evaluations"]
-    return result, energies, directory.read_work()
+    return result, energies, directory.read_work(), directory.read_metrics()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_event(kind, tmp_path, monkeypatch):
     if kind == "replayed":
-        monkeypatch.setattr(training, "CLOSE", 0.0)
+        monkeypatch.setattr(DensityFamily, "plan", replace(SHORT, close=0.0))
     if kind == "chain":
-        monkeypatch.setattr(training, "MANY", 2)
+        monkeypatch.setattr(DensityFamily, "plan", replace(SHORT, most_angles=2))
     system, settings, directory = start(tmp_path, kind, "whole")
-    seen = []
-    run(system, settings, directory, seen.append)
+    run(system, settings, directory, directory.record)
     whole = outcome(directory)
-    moments = np.unique(np.linspace(0, len(seen) - 1, 4).astype(int)).tolist()
     system, settings, directory = start(tmp_path, kind, "killed")
-    for moment in moments:
-        left = moment
+    while not directory.finished:  # every life dies of its second event
+        told = []
 
-        def fuse(event, directory=directory):
-            nonlocal left
+        def fuse(event, directory=directory, told=told):
             directory.record(event)
-            if left == 0:
+            told.append(event)
+            if len(told) == 2:
                 raise Killed
-            left -= 1
 
-        try:
+        with contextlib.suppress(Killed):
             run(system, settings, directory, fuse)
-        except Killed:
-            directory = RunDirectory.resume(directory.path, system.digest)
-    if not directory.finished:
-        run(system, settings, directory, lambda _: None)
-    found = outcome(directory)
-    assert found[:2] == whole[:2]
-    for key, array in whole[2].items():
-        np.testing.assert_array_equal(array, found[2][key], err_msg=key)
+        directory = RunDirectory.resume(directory.path, system.digest)
+    result, energies, arrays, events = outcome(directory)
+    assert (result, energies) == whole[:2]
+    for name, array in whole[2].items():
+        np.testing.assert_array_equal(array, arrays[name], err_msg=name)
+    assert events == whole[3]
 
 
 def test_a_fitted_flow_is_not_fitted_again(tmp_path, monkeypatch):
@@ -152,6 +158,17 @@ def test_samples_of_a_finished_run(tmp_path, monkeypatch):
     )
     assert refused.exit_code == 2
     assert "npz" in refused.output
+
+
+def test_the_flow_says_what_it_is(tmp_path):
+    """Kind, energy and architecture are in the file; another density's is refused."""
+    system, settings, directory = start(tmp_path, "map", "run")
+    run(system, settings, directory)
+    energy = {"manifold": "T1", "system": system.digest}
+    flow = read_flow(directory.path, [KIND], energy)
+    assert set(flow.facts) == {"architecture", "loss", "least_eigenvalue"}
+    with pytest.raises(InputError, match="a flow of this energy"):
+        read_flow(directory.path, [KIND], {**energy, "system": "another"})
 
 
 def test_a_run_of_another_system_is_refused(tmp_path):

@@ -84,7 +84,8 @@ class Family(ABC):
             raise InputError("method", expected, settings.method)
         settings = self._with_defaults(settings)
         read = self.reads(settings)
-        if settings.flow.source is not None and "flow.source" not in read:
+        source = settings.flow.source
+        if source is not None and settings.method != "flow" and "flow.source" not in read:
             raise InputError("flow", "--method flow with it", settings.method)
         for name, table in settings:
             if not isinstance(table, ClosedTable):

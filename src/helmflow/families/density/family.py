@@ -17,7 +17,7 @@ from helmflow.families.density.training import trained_flow
 from helmflow.generalised_work import ReducedPotential
 from helmflow.settings import Settings
 from helmflow.skeleton.quantity import Finding, Quantity, ln_z
-from helmflow.skeleton.run import Run
+from helmflow.skeleton.run import Run, Stage
 from helmflow.skeleton.weighted import Batches, weighted_samples
 
 BATCHES = Batches(4096, 16_384, 2_097_152)
@@ -51,7 +51,6 @@ class DensityFamily(Family):
         """
         u = CheckedPotential(self.system, run.budget)
         learned = learned_flow(u, run, self.plan)
-        run.tell("flow", detail=learned.name)
         samples = weighted_samples(learned.flow, u, lambda x: {"x": x}, BATCHES, run)
         run.tell("cross-check", 0.0)
         finding = finding_of(learned, samples, integrate_on_grid(u, learned.flow), run)
@@ -69,8 +68,13 @@ def learned_flow(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlo
     Implicit potential maps where the manifold has some, for which values of ``u`` are enough;
     trained flows elsewhere, and where no potential map comes close, through the gradient of ``u``.
     """
-    form = form_of(u.system, u.manifold, run.settings.seed, plan)
-    return run.once("flow", lambda _: _learn(u, run, plan), form)
+
+    def make(_: Stage) -> LearnedFlow:
+        learned = _learn(u, run, plan)
+        run.tell("flow", detail=learned.name)
+        return learned
+
+    return run.once("flow", make, form_of(u.system, u.manifold, run.settings.seed, plan))
 
 
 def _learn(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlow:

@@ -18,6 +18,7 @@ from helmflow.densities.uniform import Uniform
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.estimate import Estimate
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.objectives.divergences import forward_kl
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.streams import stream
@@ -120,7 +121,7 @@ def _new_flow(dim: int, bins: int, width: int, seed: int) -> Flow:
     generator = stream(seed, f"network {bins}")
     orders = (range(dim), range(dim)[::-1])
     layers = [
-        TorusAutoregressive(dim, circle, [width], order=order, generator=generator)
+        TorusAutoregressive(dim, circle, Conditioner([width], generator), order=order)
         for order in orders
     ]
     return Flow(Uniform(Torus(dim)), Chain(layers))

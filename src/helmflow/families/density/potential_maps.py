@@ -55,9 +55,7 @@ def best_potential_map(
     Larger ones are tried until one is good or hardly better than the one before.
     """
     form, best = form_of(u.system, u.manifold, run.settings.seed, plan), None
-    n = len(plan.sizes(u.manifold))
-    for k in range(n):
-        run.tell("flow", k / n, 1.0, f"implicit potential map, size {k + 1} of {n}")
+    for k in range(len(plan.sizes(u.manifold))):
         architecture = replace(start, size=k, angles="given")
         make = partial(_fitted_map, u, architecture, run, plan)
         fitted = run.once(f"potential map {k}", lambda _, make=make: make(), form)
@@ -80,8 +78,9 @@ def _fitted_map(
         flow = Flow(UniformAndNormal(u.manifold), Inverse(bijector))
         return LearnedFlow(flow, name, loss, least, architecture)
 
-    n_nodes = int(plan.sizes(u.manifold)[architecture.size or 0][-1])
-    nodes, weights = u.manifold.quadrature(n_nodes)
+    sizes, k = plan.sizes(u.manifold), architecture.size or 0
+    run.tell("flow", k / len(sizes), 1.0, f"implicit potential map {k + 1} of {len(sizes)}")
+    nodes, weights = u.manifold.quadrature(int(sizes[k][-1]))
     log_p = _log_target(u(nodes))
     fitted = fit(DEEPEST)
     if fitted.loss <= POOR or bool((log_p > -SHALLOW).all()):

@@ -48,9 +48,8 @@ def trained_flow(
     blind = many or not u.has_gradient(_base_samples(flow, 32, run.stream("gradient")))
     powers = () if blind else plan.powers
     for k, power in enumerate(powers):
-        detail = f"{name}, target to the power {power}"
-        run.tell("flow", 0.2 * k / len(powers), 1.0, detail)
-        _keep_trained(flow, _descent(u, power, plan), k + 1, run)
+        told = (0.2 * k / len(powers), f"{name}, target to the power {power}")
+        _keep_trained(flow, _descent(u, power, plan), k + 1, run, told)
 
     def choose(_: Stage) -> Architecture:
         if not blind and half_variance(flow, u, run.stream("half way")) < plan.close:
@@ -65,17 +64,21 @@ def trained_flow(
         flow, name = untrained(u.manifold, architecture, run.settings.seed)
         steps, first = _replays(u, plan), len(powers) + 2
     for k, step in enumerate(steps):
-        run.tell("flow", 0.4 + 0.6 * k / len(steps), 1.0, name)
-        _keep_trained(flow, step, first + k, run)
+        told = (0.4 + 0.6 * k / len(steps), name)
+        _keep_trained(flow, step, first + k, run, told)
     flow.requires_grad_(requires_grad=False)
     loss = half_variance(flow, u, run.stream("the end"))
     return LearnedFlow(flow, name, loss, None, architecture)
 
 
-def _keep_trained(flow: Flow, step: Train, number: int, run: Run) -> None:
-    """Train a flow in place, or give it the parameters that the run has kept after this stage."""
+def _keep_trained(flow: Flow, step: Train, number: int, run: Run, told: tuple[float, str]) -> None:
+    """Train a flow in place, or give it the parameters that the run has kept after this stage.
+
+    ``told``: the fraction done and what is being done.
+    """
 
     def make(_: Stage) -> Flow:
+        run.tell("flow", told[0], 1.0, told[1])
         step(flow, run.stream(f"stage {number}"))
         return flow
 

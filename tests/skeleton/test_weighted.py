@@ -1,4 +1,4 @@
-"""What results from weights say at their extremes."""
+"""Weighted samples at their extremes, and what is known of their averages."""
 
 import numpy as np
 import pytest
