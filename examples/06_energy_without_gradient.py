@@ -9,16 +9,11 @@ import os
 import torch
 
 import helmflow as hf
-from helmflow.bijectors.circle_maps import Rotation
-from helmflow.bijectors.elementwise import Composed
-from helmflow.bijectors.splines import CircularSpline
-from helmflow.bijectors.torus_flows import TorusAutoregressive
-from helmflow.densities.flow import Flow
-from helmflow.densities.uniform import Uniform
+from helmflow.bijectors import CircularSpline, Composed, Rotation, TorusAutoregressive
+from helmflow.densities import Flow, Uniform
+from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
-from helmflow.training.black_box import BlackBoxPlan, fit_without_gradient
-from helmflow.training.plan import TrainingPlan
-from helmflow.training.stochastic import train
+from helmflow.training import BlackBoxPlan, TrainingPlan, fit_without_gradient, train
 
 STEPS = 20 if "SMOKE" in os.environ else 1000
 SYSTEM = hf.load_system("toy/sines_10")
@@ -27,7 +22,7 @@ LN_Z = SYSTEM.references[0].value
 
 def new_flow():
     circle = Composed([CircularSpline(12), Rotation()])
-    net = TorusAutoregressive(SYSTEM.manifold.dim, circle, [24], generator=stream(0, "net"))
+    net = TorusAutoregressive(SYSTEM.manifold.dim, circle, Conditioner([24], stream(0, "net")))
     return Flow(Uniform(SYSTEM.manifold), net)
 
 

@@ -8,16 +8,14 @@ import os
 
 import torch
 
-from helmflow.bijectors.hamiltonian import GaussianEncoder, HamiltonianFlow
-from helmflow.densities.flow import Flow
-from helmflow.densities.phase_space import Cotangent
+from helmflow.bijectors import GaussianEncoder, HamiltonianFlow
+from helmflow.densities import Cotangent, Flow
 from helmflow.estimators.estimate import format_uncertainty
 from helmflow.manifolds.product import Euclidean
 from helmflow.nets.mlp import Mlp
-from helmflow.objectives.evidence import bracket_penalty, evidence_bound
+from helmflow.objectives import bracket_penalty, evidence_bound
 from helmflow.streams import stream
-from helmflow.training.plan import TrainingPlan
-from helmflow.training.stochastic import train
+from helmflow.training import TrainingPlan, train
 
 PLAN = TrainingPlan(10 if os.environ.get("SMOKE") == "1" else 300, 64, 1e-2)
 PLANE = Euclidean(2)
@@ -27,7 +25,7 @@ class Potential(torch.nn.Module):  # V(q), or V(|q|^2), which no rotation change
     def __init__(self, invariant):
         super().__init__()
         self.invariant = invariant
-        self.net = Mlp(1 if invariant else 2, [24, 24], 1, activation=torch.nn.Tanh)
+        self.net = Mlp((1 if invariant else 2, 24, 24, 1), activation=torch.nn.Tanh)
 
     def forward(self, q):
         return self.net(q.square().sum(-1, keepdim=True) if self.invariant else q)[:, 0]
@@ -45,7 +43,7 @@ def turn(x):  # the angular momentum generates rotations
 known, held_out = ring(40, stream(0, "known")), ring(4000, stream(0, "held out"))
 for name, invariant, strength in (("plain", 0, 0.0), ("bracket", 0, 0.1), ("invariant", 1, 0.0)):
     motion = HamiltonianFlow(PLANE, Potential(invariant), step=0.3, n_steps=5)
-    flow, encoder = Flow(Cotangent(PLANE), motion), GaussianEncoder(Mlp(2, [24], 4))
+    flow, encoder = Flow(Cotangent(PLANE), motion), GaussianEncoder(Mlp((2, 24, 4)))
 
     def loss(n, generator, motion=motion, flow=flow, encoder=encoder, strength=strength):
         q = known[torch.randint(len(known), (n,), generator=generator)]

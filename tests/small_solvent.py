@@ -4,13 +4,20 @@ import numpy as np
 import torch
 
 from helmflow.energies.growing_sphere import GrowingSphere
-from helmflow.families.solvation.growth_path import GrowthPath, lattice_around
+from helmflow.families.growth.estimates import grow
+from helmflow.families.growth.growth_path import GrowthPath, lattice_around
+from helmflow.skeleton.quantity import Quantity
 
 BOX, RADII, BETA = 5.0, (1.2, 1.4), 1.0 / 3.2
 
 
 def path(n=24):
     return GrowthPath(GrowingSphere(n, box=BOX, radius=RADII[0]), RADII[1], BETA)
+
+
+def grown(plan, run):
+    """What a run finds of it."""
+    return grow(path(), plan, Quantity("free_energy_difference", "of a test"), run)
 
 
 def positions(batch, n=24, width=0.08, seed=0):

@@ -6,24 +6,26 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-import counting_recipe
+import counting_family
 from helmflow.cli import app
+from helmflow.errors import InputError
+from helmflow.families.registry import FAMILIES
 from helmflow.results import Event, RunDirectory
+from helmflow.skeleton.kept import Form, Kept
 
-SYSTEM = "lattice/phi4_4"
-SCRIPT = Path(counting_recipe.__file__)
+SYSTEM, RUNS = "lattice/phi4_4", ("cut", "whole")
+SCRIPT = Path(counting_family.__file__)
 HEAVY = ("torch", "openmm", "ase", "numba", "matplotlib", "pymbar", "scipy", "numpy")
 
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
-    """``command("run", ...)`` in an empty directory, with the counting recipe."""
-    monkeypatch.setitem(sys.modules, "helmflow.families", SimpleNamespace(run=counting_recipe.run))
+    """``command("run", ...)`` in an empty directory, with the counting family."""
+    monkeypatch.setitem(FAMILIES, "lattice_field", counting_family.Counting)
     monkeypatch.chdir(tmp_path)
     return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
 
@@ -144,8 +146,12 @@ def test_a_run_killed_twice_resumes_to_the_same_files(tmp_path):
         assert killed.returncode == -signal.SIGKILL
     resumed = subprocess_run("run", SYSTEM, "--out", "cut", "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    for name in ("result.json", "metrics.jsonl", "settings.toml", "work.npz"):
+    for name in ("metrics.jsonl", "settings.toml", "work.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    cut, whole = (json.loads((tmp_path / run / "result.json").read_text()) for run in RUNS)
+    costs = [result.pop("cost") for result in (cut, whole)]
+    assert cut == whole
+    assert costs[0]["energy_evaluations"] == costs[1]["energy_evaluations"] == 600
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -168,6 +174,35 @@ def test_resume_refuses_other_settings(command):
     assert result.stderr.startswith("error: seed: expected 5")
     threads = command("run", SYSTEM, "--out", "here", "--resume", "--threads", 2)
     assert threads.exit_code == 0
+
+
+def test_a_spent_budget_keeps_what_was_finished_and_can_be_raised(command):
+    stopped = command("run", SYSTEM, "--out", "here", "--max-evaluations", 350)
+    assert stopped.exit_code == 2
+    assert "max_evaluations: expected at least 400 to get any further, got 350" in stopped.stderr
+    assert f"helmflow run {SYSTEM} --out here --resume --max-evaluations MORE" in stopped.stderr
+    assert command("run", SYSTEM, "--out", "here").exit_code == 2
+    again = command("run", SYSTEM, "--out", "here", "--resume", "--max-evaluations", 600)
+    assert again.exit_code == 0
+    assert RunDirectory.open(Path("here")).read_result().cost.energy_evaluations == 600
+
+
+def test_a_mistake_found_late_leaves_nothing(command, monkeypatch):
+    def refuse(self, run):
+        run.once("first", lambda stage: 1, Form(lambda _: Kept(), lambda _: 1))
+        raise InputError("structure", "a minimum", "a slope")
+
+    monkeypatch.setattr(counting_family.Counting, "estimate", refuse)
+    assert command("run", SYSTEM, "--out", "here").exit_code == 2
+    assert not Path("here").exists()
+
+
+def test_settings_that_say_nothing_leave_nothing(command):
+    Path("settings.toml").write_text("[sampling]\nnodes = 9\n")
+    refused = command("run", SYSTEM, "--settings", "settings.toml", "--out", "here")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: sampling.nodes: expected none")
+    assert not Path("here").exists()
 
 
 def test_report_is_written_again(command):

@@ -1,6 +1,7 @@
 """The shape of the project: layers, sizes, names, and what an import may cost."""
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -15,6 +16,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "helmflow"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [str(file.relative_to(PACKAGE)) for file in FILES]
+FILE_OF = {
+    ".".join(("helmflow", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): file
+    for file in FILES
+}
+PUBLIC = ["bijectors", "densities", "estimators", "objectives", "samplers", "training"]
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "tools"}
 HEAVY = ("torch", "openmm", "ase", "numba", "matplotlib", "pymbar", "scipy", "numpy", "spglib")
@@ -33,6 +41,49 @@ def test_layers():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "KEPT" in done.stdout.upper()
+
+
+def imported_by(module):
+    """The modules that one names, in imports or as the home of a public name."""
+    names = set()
+    for node in ast.walk(ast.parse(FILE_OF[module].read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value.partition(":")[0]
+            package = (
+                module.rpartition(".")[0] if FILE_OF[module].name != "__init__.py" else module
+            )
+            names |= {text, f"{package}.{text}", f"helmflow.energies.{text}"}
+    return names & set(FILE_OF)
+
+
+def test_nothing_is_on_the_shelf():
+    """Every module is reached by the commands or by a public name."""
+    reached = set()
+    waiting = ["helmflow.cli", *(module for module in FILE_OF if has_public_names(module))]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += imported_by(module)
+    packages = {module for module in FILE_OF if FILE_OF[module].name == "__init__.py"}
+    assert not set(FILE_OF) - reached - packages
+
+
+def has_public_names(module):
+    return FILE_OF[module].name == "__init__.py" and "__all__" in FILE_OF[module].read_text()
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_names_of_public_packages_exist_and_are_in_the_documentation(package):
+    pages = "\n".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+    module = importlib.import_module(f"helmflow.{package}")
+    for name in module.__all__:
+        assert inspect.getdoc(getattr(module, name)), name
+        assert re.search(rf"`[^`]*\b{name}\b[^`]*`|import .*\b{name}\b", pages), name
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -22,6 +22,8 @@ from helmflow.results import (
     RunDirectory,
     grade,
 )
+from helmflow.settings import Settings
+from helmflow.skeleton.run import Run, Stage
 
 RESULT = Result(
     system="ice/mw_cubic_64",
@@ -187,18 +189,18 @@ def test_resume_checks_the_system_and_the_version(tmp_path):
         RunDirectory.open(tmp_path)
 
 
-def test_metrics_go_back_to_what_the_checkpoint_knows(tmp_path):
-    run = RunDirectory.create(tmp_path / "run", "", "digest")
-    run.record(Event("sampling", 1, 9, "λ 0.1", -1.5, math.nan, 10))
-    run.save_checkpoint({"x": torch.ones(2)}, {"round": "1"})
-    run.record(Event("sampling", 2, 9))
-    with open(run.path / "metrics.jsonl", "ab") as file:
+def test_metrics_go_back_to_what_the_stages_know(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", "", "digest")
+    directory.record(Event("sampling", 1, 9, "λ 0.1", -1.5, math.nan, 10, {"loss": 2.0}))
+    Stage(Run("run", Settings(), directory), "first").save({"x": torch.ones(2)}, {"round": 1})
+    directory.record(Event("sampling", 2, 9))
+    with open(directory.path / "metrics.jsonl", "ab") as file:
         file.write(b'{"stage": "samp')
-    assert len(run.read_metrics()) == 2
-    again = RunDirectory.resume(run.path, "digest")
-    tensors, header = again.load_checkpoint()
+    assert len(directory.read_metrics()) == 2
+    again = RunDirectory.resume(directory.path, "digest")
+    tensors, facts = Stage(Run("run", Settings(), again), "first").load()
     assert torch.equal(tensors["x"], torch.ones(2))
-    assert header["round"] == "1"
+    assert facts == {"round": 1}
     assert again.read_metrics() == [
         {
             "stage": "sampling",
@@ -208,15 +210,16 @@ def test_metrics_go_back_to_what_the_checkpoint_knows(tmp_path):
             "value": -1.5,
             "stderr": "nan",
             "energy_evaluations": 10,
+            "loss": 2.0,
         }
     ]
 
 
-def test_without_a_checkpoint_a_run_starts_over(tmp_path):
-    run = RunDirectory.create(tmp_path / "run", "", "digest")
-    run.record(Event("sampling", 1, 9))
-    assert run.load_checkpoint() is None
-    assert run.read_metrics() == []
+def test_without_a_stage_a_run_starts_over(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", "", "digest")
+    directory.record(Event("sampling", 1, 9))
+    assert Stage(Run("run", Settings(), directory), "first").load() is None
+    assert directory.read_metrics() == []
 
 
 def test_work_is_plain_arrays(tmp_path):

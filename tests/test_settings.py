@@ -5,23 +5,26 @@ import tomllib
 import pytest
 
 from helmflow.errors import InputError
+from helmflow.families import family_of
 from helmflow.settings import Settings, load_settings
+from helmflow.system import load_system
 from helmflow.tables import parse_table
 
 
 def test_written_settings_read_back_equal(tmp_path):
     settings = load_settings(None, {"seed": 7, "method": "ti", "threads": None})
-    settings = settings.resolved("crystal")
+    settings = family_of(load_system("ice/mw_cubic_8")).accept(settings)
     path = tmp_path / "settings.toml"
     path.write_text(settings.to_toml())
     assert load_settings(path, {}) == settings
     assert settings.target_error == 1e-4
 
 
-@pytest.mark.parametrize(("kind", "target"), [("crystal", 1e-4), ("lattice_field", 1e-2)])
-def test_default_target_depends_on_the_kind_of_system(kind, target):
-    assert Settings().resolved(kind).target_error == target
-    assert Settings(target_error=0.5).resolved(kind).target_error == 0.5
+@pytest.mark.parametrize(("name", "target"), [("ice/mw_cubic_8", 1e-4), ("lattice/phi4_4", 1e-2)])
+def test_default_target_depends_on_the_family(name, target):
+    family = family_of(load_system(name))
+    assert family.accept(Settings()).target_error == target
+    assert family.accept(Settings(target_error=0.5)).target_error == 0.5
 
 
 def test_every_setting_is_written_or_named():

@@ -8,11 +8,11 @@
 Every name below is imported on first use, so that ``import helmflow`` costs nothing.
 """
 
-import importlib
-from typing import Any
+from helmflow.namespaces import on_first_use
 
 _HOME = {
     "AnnealedPath": "helmflow.samplers.annealed",
+    "CalculatorEnergy": "helmflow.energies.ase_molecule",
     "Estimate": "helmflow.estimators.estimate",
     "InputError": "helmflow.errors",
     "Result": "helmflow.results",
@@ -31,6 +31,7 @@ _HOME = {
     "independence_metropolis": "helmflow.samplers.independence",
     "integrated_autocorrelation": "helmflow.estimators.autocorrelation",
     "kish_ess": "helmflow.estimators.reweighting",
+    "load_flow": "helmflow.families.samples",
     "load_system": "helmflow.system",
     "mbar": "helmflow.estimators.mbar",
     "merge_shards": "helmflow.families.two_states.shards",
@@ -56,13 +57,4 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'helmflow' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

@@ -68,6 +68,9 @@ def main(
     ] = False,
 ) -> None:
     """Free energies of crystals, molecules and fields, with errors that can be trusted."""
+    # Threads that spin while they wait starve the other processes of a busy machine (seven times
+    # the processor time was seen); OpenMP reads this once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @app.command()
@@ -101,9 +104,6 @@ def run(
         "flow": flow and {"source": str(flow)},
         "training": steps and {"steps": steps},
     }
-    # Threads that spin while they wait starve the other processes of a busy machine (seven times
-    # the processor time was seen); OpenMP reads this once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _mistakes_in_one_line():
         from helmflow.system import load_system
 

@@ -11,13 +11,6 @@ from helmflow.tables import ClosedTable, parse_table, read_toml
 
 Method = Literal["auto", "fep", "bar", "ti", "frenkel_ladd", "flow"]
 Objective = Literal["path_gradient", "reverse_kl", "log_variance", "forward_kl", "two_sided"]
-TARGET_ERRORS = {
-    "crystal": 1e-4,
-    "lattice_field": 1e-2,
-    "gauge_field": 1e-2,
-    "density": 1e-3,
-    "two_states": 0.0125,
-}
 
 
 class BaseSettings(ClosedTable):
@@ -122,16 +115,6 @@ class Settings(ClosedTable):
     flow: FlowSettings = Field(default_factory=FlowSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     network: NetworkSettings = Field(default_factory=NetworkSettings)
-
-    def resolved(self, kind: str) -> "Settings":
-        """A copy with the defaults of the kind of system: ``target_error`` and ``flow.kind``."""
-        target_error, flow = self.target_error, self.flow
-        if target_error is None:
-            target_error = TARGET_ERRORS[kind]
-        if flow.kind is None:
-            own = "continuous" if kind == "lattice_field" else "transport"
-            flow = flow.model_copy(update={"kind": own})
-        return self.model_copy(update={"target_error": target_error, "flow": flow})
 
     def to_toml(self) -> str:
         """Every setting with its meaning as a comment; ``load_settings`` reads it back."""

@@ -24,6 +24,7 @@ from helmflow.families.path.base import build_base
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.settings import FlowSettings, NetworkSettings, Settings, TrainingSettings
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system
 
@@ -52,7 +53,7 @@ def trained(kind, seed):
         method="flow", seed=seed, flow=FlowSettings(kind=kind), training=TRAINING[kind]
     )
     base, _ = build_base(problem, settings)
-    flow = train_field_flow(problem, base, settings, None, lambda event: None)
+    flow = train_field_flow(problem, base, Run("trained", settings))
     return flow, time.process_time() - start
 
 

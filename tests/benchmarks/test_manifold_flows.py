@@ -15,27 +15,24 @@ from functools import partial
 import pytest
 import torch
 
-from helmflow.bijectors.base import Chain, Inverse
-from helmflow.bijectors.explicit_potentials import (
+from benchmarks.competitors.explicit_potentials import (
     PolynomialPotential,
     RadialSumPotential,
     SoftMinPotential,
 )
+from benchmarks.competitors.ring_tree import RingTree
+from helmflow.bijectors.base import Chain, Inverse
 from helmflow.bijectors.hamiltonian import HamiltonianFlow
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential
 from helmflow.bijectors.radial_centres import spread_points
 from helmflow.bijectors.sphere_flows import RecursiveSphere, SphereRotation
-from helmflow.bijectors.torus_flows import (
-    RingTree,
-    TorusAutoregressive,
-    circle_map,
-)
+from helmflow.bijectors.torus_flows import TorusAutoregressive, circle_map
 from helmflow.densities.flow import Flow
 from helmflow.densities.phase_space import Cotangent
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
-from helmflow.nets.mlp import Mlp
+from helmflow.nets.mlp import Conditioner, Mlp
 from helmflow.objectives import reverse_kl
 from helmflow.streams import stream
 from helmflow.system import load_system
@@ -110,7 +107,7 @@ def test_four_modes_recursive_moebius_spline():
     g = stream(0, "flow")
     layers = []
     for _ in range(2):
-        layers += [SphereRotation(2, g), RecursiveSphere(2, circle_map(8), [24], generator=g)]
+        layers += [SphereRotation(2, g), RecursiveSphere(2, circle_map(8), Conditioner([24], g))]
 
     def refine(flow, u):
         natural_gradient(flow, u, sphere_points, 60, damping=(1e-1, 1e-4))
@@ -165,7 +162,7 @@ class Landscape(torch.nn.Module):
         super().__init__()
         self.angles = angles
         n_in = 2 * n if angles else n
-        self.net = Mlp(n_in, [24, 24], 1, activation=torch.nn.Tanh, generator=generator)
+        self.net = Mlp((n_in, 24, 24, 1), activation=torch.nn.Tanh, generator=generator)
 
     def forward(self, q):
         return self.net(torch.cat((q.cos(), q.sin()), -1) if self.angles else q)[:, 0]
@@ -209,7 +206,7 @@ def test_hamiltonian_flows(name):
 def test_torus_autoregressive(name, centres, hidden, limit):
     g = stream(0, "net")
     layers = [
-        TorusAutoregressive(2, circle_map(centres), [hidden], order=order, generator=g)
+        TorusAutoregressive(2, circle_map(centres), Conditioner([hidden], g), order=order)
         for order in ([0, 1], [1, 0])
     ]
 
@@ -224,7 +221,8 @@ def test_torus_autoregressive(name, centres, hidden, limit):
 
 
 def test_ring_of_rotors_generic():
-    flow = TorusAutoregressive(16, circle_map(4), [16], relative=True, generator=stream(0, "net"))
+    net = Conditioner([16], stream(0, "net"))
+    flow = TorusAutoregressive(16, circle_map(4), net, relative=True)
 
     def refine(flow, u):
         natural_gradient(flow, u, torus_points(16), 80, damping=(1e-1, 3e-4))

@@ -12,6 +12,7 @@ from helmflow.bijectors.torus_flows import TorusCoupling
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
 
 pytestmark = pytest.mark.benchmark
@@ -46,8 +47,8 @@ def _three_coupling_flows(normflows, zuko):
     dim, batch, layers = 32, 1024, 4
     x = Torus(dim).uniform(batch, stream(0, "x"))
     masks = [[(k + layer) % 2 == 0 for k in range(dim)] for layer in range(layers)]
-    relu = torch.nn.ReLU
-    own = [TorusCoupling(m, CircularSpline(8), [72, 72], activation=relu) for m in masks]
+    net = Conditioner([72, 72], activation=torch.nn.ReLU)
+    own = [TorusCoupling(m, CircularSpline(8), net) for m in masks]
     ours = Flow(Uniform(Torus(dim)), Chain(own))
     theirs = zuko.flows.NCSF(dim, transforms=layers, passes=2, hidden_features=(42, 42), bins=8)
     base = normflows.distributions.UniformGaussian(

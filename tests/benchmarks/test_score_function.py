@@ -19,6 +19,7 @@ from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
+from helmflow.nets.mlp import Conditioner
 from helmflow.objectives import reverse_kl
 from helmflow.streams import stream
 from helmflow.system import load_system
@@ -77,7 +78,7 @@ WAYS = {
 def divergence(way, seed):
     """KL(q || p) of a fresh flow after one of the fits, in nats."""
     circle = Composed([CircularSpline(12), Rotation()])
-    net = TorusAutoregressive(10, circle, [32, 32], generator=stream(seed, "net"))
+    net = TorusAutoregressive(10, circle, Conditioner([32, 32], stream(seed, "net")))
     flow = Flow(Uniform(SYSTEM.manifold), net)
     WAYS[way](flow, stream(seed, "fit"))
     with torch.no_grad():

@@ -17,24 +17,21 @@ from helmflow.densities.flow import Flow
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.families import run
-from helmflow.families.flow.sampler import draws
-from helmflow.families.flow.transport import (
-    fit_coefficients,
-    load_flow,
-    sample_path,
-    save_flow,
-    transport_flow,
-    with_enough_steps,
-)
+from helmflow.families.flow.path_samples import fit_coefficients, sample_path
+from helmflow.families.flow.recipe import MadeFlow
+from helmflow.families.flow.transport import TransportRecipe, transport_flow
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.results import RunDirectory
 from helmflow.settings import FlowSettings, Settings
+from helmflow.skeleton.kept import write_kept
+from helmflow.skeleton.run import Run
+from helmflow.skeleton.weighted import draw
 from helmflow.streams import stream
 from helmflow.system import load_system
 from large_crystals import larger_ice
 
-SETTINGS = Settings(method="flow").resolved("crystal")
+SETTINGS = Settings(method="flow", flow=FlowSettings(kind="transport"))
 SAMPLES = 20_000
 SOURCES = {
     "ice/mw_cubic": "ice/mw_cubic_64",
@@ -68,10 +65,11 @@ def fitted(tmp_path_factory):
         start = time.process_time()
         problem = CrystalProblem(load_system(name))
         base, _ = build_base(problem, SETTINGS)
-        found = sample_path(problem, base, SETTINGS, lambda done, total: None)
+        recipe = TransportRecipe(problem, base, Run("fit", SETTINGS), 1.0)
+        found = sample_path(problem, base, recipe.run)
         coefficients = fit_coefficients(found.samples).coefficients
         flow = transport_flow(base, found.fields, coefficients, 1)
-        save_flow(path, problem, flow)
+        write_kept(path, recipe.form.pack(MadeFlow(Flow(base, flow), flow, flow)), {})
         return path, time.process_time() - start
 
     fit("lennard_jones/fcc_32"), fit("ice/mw_hexagonal_8")  # compiles
@@ -88,12 +86,12 @@ def test_effective_sample_size(name, fitted, tmp_path):
     base, _ = build_base(problem, SETTINGS)
     base_seconds = time.process_time() - start
     goal = 1e-4 * system.n_particles
-    transport = with_enough_steps(load_flow(path, problem, base), problem, base, SETTINGS, goal)
-    flow, generator = Flow(base, transport), stream(0, "benchmark")
+    made = TransportRecipe(problem, base, Run("reuse", SETTINGS), goal).reuse(path)
+    transport, flow, generator = made.transport, made.density, stream(0, "benchmark")
     start, works = time.process_time(), []
     wanted = SAMPLES if system.n_particles < 1000 else SAMPLES // 5
     for _ in range(-(-wanted // 512)):
-        u, log_q = draws(flow, 512, generator)
+        u, log_q = draw(flow, 512, generator)
         works.append(problem.target(u)[0] + log_q)
     spent = time.process_time() - start
     work = torch.cat(works)

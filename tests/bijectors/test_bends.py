@@ -1,4 +1,4 @@
-"""Bent lines: identity, slope, inverse, straight ends."""
+"""Bent lines: straight ends, and what single bends are for."""
 
 import torch
 
@@ -12,27 +12,12 @@ def parameters(scale=2.0):
     return scale * torch.randn(len(X), 3, generator=stream(0, "p"), dtype=torch.float64)
 
 
-def test_zero_parameters_are_the_identity():
-    y, log_slope = Bends().forward(X, torch.zeros(len(X), 3, dtype=torch.float64))
-    assert torch.equal(y, X)
-    assert torch.equal(log_slope, torch.zeros_like(X))
-
-
-def test_inverse():
+def test_inverse_far_out():
     f, p = Bends(), parameters()
     y, log_slope = f.forward(X, p)
     x, back = f.inverse(y, p)
     assert torch.allclose(x, X, rtol=1e-10, atol=1e-10)
     assert torch.allclose(log_slope, -back, atol=1e-9)
-
-
-def test_slope_is_the_derivative_and_positive():
-    f, p = Bends(), parameters()
-    x = X.clone().requires_grad_()
-    y, log_slope = f.forward(x, p)
-    (slope,) = torch.autograd.grad(y.sum(), x)
-    assert (slope > 0).all()
-    assert torch.allclose(slope.log(), log_slope, atol=1e-10)
 
 
 def test_linear_growth_and_a_fixed_origin():

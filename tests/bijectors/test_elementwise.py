@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from helmflow.bijectors.bends import Bends
 from helmflow.bijectors.circle_maps import (
     MoebiusMixture,
     ProjectionMixture,
@@ -34,6 +35,7 @@ LINE = {
     "tails": RationalQuadraticSpline(6, -2.0, 3.0),
     "ends": RationalQuadraticSpline(6, -1.0, 1.0, linear_tails=False),
     "affine": ShiftScale(),
+    "bends": Bends(),
 }
 MAPS = {**CIRCLE, **LINE}
 ANGLES = torch.tensor([0.5, 1.0, 2.0, 3.0, 4.5, 6.0], dtype=torch.float64)
@@ -47,6 +49,8 @@ def numbers(f, n=2000, seed=0):
     x = TWO_PI * u if f in CIRCLE.values() else 2.0 * u - 1.0
     if f is LINE["tails"]:
         x = 4.0 * x
+    if f is LINE["bends"]:
+        x = 8.0 * x
     p = torch.randn(n, f.n_parameters, generator=generator, dtype=torch.float64)
     return x, 1.5 * p
 

@@ -1,10 +1,11 @@
-"""Hamiltonian flows: exact oscillator, volume, reversibility, symmetry, the evidence bound."""
+"""Hamiltonian flows: exact oscillator, phase space, symmetry, the evidence bound."""
 
 import math
 
 import pytest
 import torch
 
+from bijector_cases import hamiltonian
 from helmflow.bijectors.hamiltonian import (
     GaussianEncoder,
     HamiltonianFlow,
@@ -61,26 +62,15 @@ def test_evidence_bound():
 
 
 @pytest.mark.parametrize("manifold", [Euclidean(2), Torus(2), Sphere(2), Sphere(3)], ids=repr)
-def test_reversible_and_volume_preserving(manifold):
-    n = manifold.n_coordinates
-    potential = lambda q: torch.sin(q).sum(-1) + torch.cos(q[:, 0] - 2.0 * q[:, 1])  # noqa: E731
-    f = HamiltonianFlow(manifold, potential, step=0.2, n_steps=5)
-    x, _ = Cotangent(manifold).sample_and_log_prob(20, stream(2, "x"))
+def test_images_are_points_of_phase_space(manifold):
+    f, x = hamiltonian(manifold), Cotangent(manifold).sample_and_log_prob(20, stream(2, "x"))[0]
     y, log_det = f.forward(x)
     assert (log_det == 0).all()
-    again, _ = f.inverse(y.detach())
-    gap = manifold.log(x[:, :n], again[:, :n]).abs().max()
-    assert max(gap, (again - x)[:, n:].abs().max()) < 1e-12
     assert torch.isfinite(Flow(Cotangent(manifold), f).log_prob(y.detach())).all()
     if isinstance(manifold, Sphere):
-        manifold.require(y[:, :n].detach())
-        assert (y[:, :n] * y[:, n:]).sum(1).abs().max() < 1e-14
-        return
-    rows = [
-        torch.autograd.functional.jacobian(lambda z: f.forward(z)[0], x[k][None]) for k in (0, 1)
-    ]
-    for row in rows:
-        assert abs(torch.linalg.det(row[0, :, 0]) - 1.0) < 1e-11
+        q, p = y.detach().chunk(2, -1)
+        manifold.require(q)
+        assert (q * p).sum(1).abs().max() < 1e-14
 
 
 def test_points_off_phase_space_are_refused():
@@ -133,7 +123,7 @@ def test_bracket_penalty():
     x = torch.randn(200, 4, generator=stream(7, "x"), dtype=torch.float64)
     round_ = HamiltonianFlow(Euclidean(2), lambda q: q.square().sum(-1).sin())
     assert bracket_penalty(round_, turn, x) < 1e-25
-    net = Scalar(Mlp(2, [8], 1, zero_last=False, activation=torch.nn.Tanh))
+    net = Scalar(Mlp((2, 8, 1), zero_last=False, activation=torch.nn.Tanh))
     free = HamiltonianFlow(Euclidean(2), net)
     before = bracket_penalty(free, turn, x).item()
     loss = lambda n, g: bracket_penalty(free, turn, x[:n])  # noqa: E731
@@ -148,12 +138,12 @@ def test_learning_by_the_evidence_bound():
     """Two wells on the line: the bound rises above that of the base and stays below the truth."""
     samples = torch.randn(512, 1, generator=stream(4, "q"), dtype=torch.float64)
     samples = 0.3 * samples + torch.where(torch.arange(512) % 2 == 0, 1.5, -1.5)[:, None]
-    net = Mlp(1, [16], 1, zero_last=False, activation=torch.nn.Tanh)
+    net = Mlp((1, 16, 1), zero_last=False, activation=torch.nn.Tanh)
     flow = Flow(
         Cotangent(Euclidean(1)),
         HamiltonianFlow(Euclidean(1), Scalar(net), step=0.3, n_steps=4),
     )
-    encoder = GaussianEncoder(Mlp(1, [16], 2))
+    encoder = GaussianEncoder(Mlp((1, 16, 2)))
     both = torch.nn.ModuleList([flow, encoder])
 
     def loss(n, generator):

@@ -9,6 +9,7 @@ from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.bijectors.periodic import InCell
 from helmflow.errors import InputError
 from helmflow.fields.sphere import SphereField
+from helmflow.nets.attention import Attention
 from helmflow.streams import stream
 
 EDGE = 5.0
@@ -29,7 +30,7 @@ def positions(n=3):
 
 def couplings():
     chain = particle_couplings(
-        n_layers=3, n_bins=5, n_frequencies=2, width=8, n_blocks=1, dtype=torch.float64
+        n_layers=3, n_bins=5, n_frequencies=2, network=Attention(8, 2, 1, torch.float64)
     )
     generator = stream(2, "weights")
     with torch.no_grad():

@@ -1,12 +1,12 @@
-"""Maps along gradients of potentials: both directions, determinants, symmetry, folding."""
+"""Maps along gradients of potentials: jets, implicit gradients, symmetry, folding."""
 
 import math
 
 import pytest
 import torch
 
+from bijector_cases import sphere_map, torus_map
 from helmflow.bijectors.base import Inverse
-from helmflow.bijectors.explicit_potentials import RadialSumPotential, SoftMinPotential
 from helmflow.bijectors.potential_map import (
     SpherePotentialMap,
     TorusPotentialMap,
@@ -22,56 +22,15 @@ from helmflow.errors import ConvergenceError, InputError
 from helmflow.manifolds.sphere import Sphere
 from helmflow.streams import stream
 
-
-def sphere_map(dim, strength=0.15, n=12):
-    potential = RadialPotential(Sphere(dim).uniform(n, stream(0, "centres")), 2.0)
-    draw = torch.randn(n, generator=stream(1, "a"), dtype=torch.float64)
-    potential.coefficients.data = strength * draw
-    return SpherePotentialMap(potential, dim)
-
-
-def torus_map(dim, strength=0.1):
-    potential = FourierPotential(dim, 2)
-    n = len(potential.coefficients)
-    draw = torch.randn(n, generator=stream(2, "a"), dtype=torch.float64)
-    potential.coefficients.data = strength * draw / dim
-    return TorusPotentialMap(potential, dim)
-
-
 MAPS = {f"S{d}": sphere_map(d) for d in (1, 2, 3, 5, 7)}
 MAPS |= {f"T{d}": torus_map(d) for d in (1, 2, 3, 4)}
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_there_and_back(name):
-    f = MAPS[name]
-    x = f.manifold.uniform(300, stream(3, "x"))
-    assert f.least_eigenvalue(x).min() > 0.1
-    y, log_det = f.forward(x)
-    f.manifold.require(y.detach())
-    again, log_inverse = f.inverse(y)
-    assert f.manifold.distance(again, x).max() < 1e-12
-    assert (log_det + log_inverse).abs().max() < 1e-11
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_log_det_against_autograd(name):
-    """The ambient Jacobian between tangent frames; on spheres its orientation is kept too."""
-    f = MAPS[name]
-    x = f.manifold.uniform(20, stream(4, "x"))
-    y, log_det = f.forward(x)
-    jacobian = torch.func.vmap(torch.func.jacrev(lambda z: f.forward(z[None])[0][0]))(x)
-    if name.startswith("S"):
-        jacobian = jacobian @ f.manifold.tangent_basis(x)
-        oriented = torch.linalg.det(torch.cat((jacobian, y.unsqueeze(-1)), -1))
-        frame = torch.cat((f.manifold.tangent_basis(x), x.unsqueeze(-1)), -1)
-        assert (oriented / torch.linalg.det(frame)).min() > 0
-    expected = 0.5 * torch.linalg.slogdet(jacobian.mT @ jacobian).logabsdet
-    assert (log_det - expected).abs().max() < 1e-10
-
-
-@pytest.mark.parametrize("name", MAPS)
 def test_jets_against_autograd(name):
+    assert (
+        MAPS[name].least_eigenvalue(MAPS[name].manifold.uniform(300, stream(3, "x"))).min() > 0.1
+    )
     potential = MAPS[name].potential
     x = MAPS[name].manifold.uniform(10, stream(5, "x"))
     gradient, hessian = potential.jet(x)
@@ -200,15 +159,8 @@ def test_mistakes():
         RadialPotential(torch.eye(3), 0.0)
     one = torch.eye(3, dtype=torch.float64)
     for wrong in (0.0 * one, 2.0 * one, math.nan * one, one[0], one[:0]):
-        for make in (
-            lambda c: RadialPotential(c, 2.0),
-            RadialSumPotential,
-            lambda c: SoftMinPotential(c, torch.zeros(len(c)).double()),
-        ):
-            with pytest.raises(InputError, match=r"centres|points"):
-                make(wrong)
-    with pytest.raises(InputError, match="heights"):
-        SoftMinPotential(one, torch.zeros(2).double())
+        with pytest.raises(InputError, match="centres"):
+            RadialPotential(wrong, 2.0)
     with pytest.raises(InputError, match="rotations"):
         SymmetrisedPotential(FourierPotential(2, 1), 2.0 * torch.eye(2)[None])
     with pytest.raises(InputError, match="n:"):

@@ -12,6 +12,7 @@ from helmflow.densities.lattice import NoisyLattice, PinnedNoise, TruncatedNoise
 from helmflow.densities.translation import RandomTranslation
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.errors import InputError
+from helmflow.nets.attention import Attention
 from helmflow.streams import stream
 from helmflow.system import load_system
 
@@ -69,7 +70,9 @@ def test_pinned_noise_has_the_density_of_the_zero_mean_space():
 
 def full_flow(scale, seed=2):
     """The same weights as a density of positions and as one of displacements."""
-    inner = particle_couplings(n_layers=2, n_bins=4, n_frequencies=2, width=8, dtype=torch.float64)
+    inner = particle_couplings(
+        n_layers=2, n_bins=4, n_frequencies=2, network=Attention(8, dtype=torch.float64)
+    )
     generator = stream(seed, "weights")
     with torch.no_grad():
         for p in inner.parameters():
@@ -117,7 +120,7 @@ def test_published_values_of_the_untrained_flow(name):
     system = load_system(name)
     n, sites, cell = system.n_particles, system.reference_positions, system.cell
     noise = NoisyLattice(sites[:-1] - sites[-1], cell, scale).noise
-    inner = particle_couplings(n_layers=1, n_bins=16, n_frequencies=2, width=4)
+    inner = particle_couplings(n_layers=1, n_bins=16, n_frequencies=2, network=Attention(4))
     flow = Flow(PinnedNoise(n, noise), Pinned(inner, sites, cell))
     count = min(2000, 100_000 // n)
     u, log_p = flow.sample_and_log_prob(count, stream(0, "u"))

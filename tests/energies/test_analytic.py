@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from helmflow.energies.analytic import DoubleWells, HarmonicOscillators
+from double_wells import DoubleWells
+from helmflow.energies.analytic import HarmonicOscillators
 from helmflow.errors import InputError
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crystals import argon, brute_force, water
-from helmflow.energies.analytic import DoubleWells
+from double_wells import DoubleWells
 from helmflow.energies.softened import SoftenedCore
 from helmflow.errors import InputError
 from helmflow.streams import stream

@@ -18,6 +18,7 @@ from helmflow.estimators.reweighting import kish_ess
 from helmflow.generalised_work import density_work
 from helmflow.manifolds.site_graph import site_graph
 from helmflow.manifolds.symmetry import crystal_symmetry
+from helmflow.nets.attention import Attention
 from helmflow.objectives import path_gradient_reverse_kl
 from helmflow.streams import stream
 from helmflow.system import load_system
@@ -51,9 +52,8 @@ def local():
 
 
 def published():
-    inner = particle_couplings(
-        n_layers=2, n_bins=16, n_frequencies=4, width=16, dtype=torch.float64
-    )
+    network = Attention(16, dtype=torch.float64)
+    inner = particle_couplings(n_layers=2, n_bins=16, n_frequencies=4, network=network)
     return Pinned(inner, SITES, CELL)
 
 

@@ -19,6 +19,7 @@ from helmflow.estimators.reweighting import kish_ess
 from helmflow.families.density import from_samples, likelihood
 from helmflow.families.density.from_samples import fit_samples
 from helmflow.manifolds.torus import Torus
+from helmflow.skeleton.kept import read_flow
 from helmflow.system.shipped import shipped_folder
 
 SHARES = (0.75, 0.25)
@@ -99,7 +100,7 @@ def test_the_flow_is_kept_and_drawn_from(rng, tmp_path, monkeypatch):
     with np.load(out) as archive:
         x, log_q = (torch.from_numpy(archive[key]) for key in ("x", "log_q"))
     assert x.shape == (50, 2)
-    flow = likelihood.kept(run / "flow.safetensors")
+    flow, _ = likelihood.FORM.unpack(read_flow(run, [likelihood.KIND], {}))
     assert (flow.log_prob(x) - log_q).abs().max() < 1e-9
     other = str(tmp_path / "z.npz")
     done = CliRunner().invoke(app, ["sample", str(run), "--weights", "--out", other])

@@ -1,10 +1,9 @@
 """Settings that a run does not read are refused in one line that names the key."""
 
 import pytest
-from helmflow.families.read_settings import refuse_unread
 
 from helmflow.errors import InputError
-from helmflow.families import run
+from helmflow.families import family_of, run
 from helmflow.settings import (
     BaseSettings,
     FlowSettings,
@@ -15,8 +14,9 @@ from helmflow.settings import (
     load_settings,
 )
 from helmflow.system import load_system
+from helmflow.tables import parse_table
 
-U1, SCHWINGER, SU2 = "u1_8_beta2", "schwinger_8", "su2_4_beta2.2"
+U1, SCHWINGER, SU2, PHI4 = "u1_8_beta2", "schwinger_8", "su2_4_beta2.2", "phi4_4"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,12 @@ U1, SCHWINGER, SU2 = "u1_8_beta2", "schwinger_8", "su2_4_beta2.2"
         (SU2, "flow.kind", "local"),
         (SU2, "flow.steps", 4),
         ("su2_link_1", "flow.coupling", 2.0),
+        (PHI4, "training.steps", 10),
+        (PHI4, "network.width", 3),
+        (PHI4, "flow.sweeps", 9),
+        (PHI4, "flow.kind", "coupling"),
+        (PHI4, "flow.start", "lattice"),
+        (PHI4, "flow.coupling", 2.0),
     ],
 )
 def test_refused(name, key, value):
@@ -63,12 +69,42 @@ def test_refused(name, key, value):
     assert "\n" not in str(refused.value)
 
 
-def test_what_a_run_writes_can_be_read_back(tmp_path):
+@pytest.mark.parametrize(
+    ("method", "tables", "refused"),
+    [
+        ("fep", {"sampling": {"nodes": 7}}, "sampling.nodes"),
+        ("fep", {"sampling": {"burn_in": 7}}, "sampling.burn_in"),
+        ("bar", {"sampling": {"nodes": 7}}, "sampling.nodes"),
+        ("frenkel_ladd", {"base": {"kind": "harmonic"}}, "base.kind"),
+        ("auto", {"base": {"kind": "harmonic", "iterations": 3}}, "base.iterations"),
+        ("flow", {"training": {"steps": 3}}, "training.steps"),
+        ("flow", {"flow": {"start": "lattice"}}, "flow.start"),
+        ("flow", {"flow": {"kind": "local", "steps": 3}}, "flow.steps"),
+        ("flow", {"flow": {"kind": "local"}, "network": {"bins": 3}}, "network.bins"),
+        ("flow", {"flow": {"kind": "coupling"}, "network": {"reach": 2.0}}, "network.reach"),
+        ("flow", {"flow": {"kind": "local"}, "network": {"reach": 2.0}}, None),
+        ("flow", {"flow": {"kind": "local", "start": "transport", "steps": 3}}, None),
+        ("auto", {"base": {"kind": "self_consistent", "iterations": 3}}, None),
+        ("auto", {"sampling": {"nodes": 7, "burn_in": 2, "steps": 3}}, None),
+    ],
+)
+def test_what_a_crystal_reads_depends_on_the_method(method, tables, refused):
+    family = family_of(load_system("ice/mw_cubic_8"))
+    settings = parse_table(Settings, {"method": method, **tables})
+    if refused is None:
+        assert family.accept(settings).method == method
+        return
+    with pytest.raises(InputError, match=rf"^{refused}: expected none: a crystal by method"):
+        family.accept(settings)
+
+
+@pytest.mark.parametrize("name", ["ice/mw_cubic_8", "lattice/phi4_4"])
+@pytest.mark.parametrize("method", ["auto", "flow"])
+def test_what_a_run_writes_can_be_read_back(name, method, tmp_path):
     """A resumed run finds every key in its settings.toml, at the value of the default."""
-    path = tmp_path / "settings.toml"
-    path.write_text(Settings(flow=FlowSettings(steps=4)).resolved("gauge_field").to_toml())
-    chosen = load_settings(path, {})
-    assert "ema_decay" in chosen.training.model_fields_set
-    refuse_unread(chosen, {"flow.steps", "flow.kind"}, "this")
-    with pytest.raises(InputError, match=r"flow\.steps: expected none: this does not read it"):
-        refuse_unread(chosen, {"flow.kind"}, "this")
+    family, path = family_of(load_system(name)), tmp_path / "settings.toml"
+    accepted = family.accept(Settings(method=method))
+    path.write_text(accepted.to_toml())
+    again = load_settings(path, {})
+    assert "ema_decay" in again.training.model_fields_set
+    assert family.accept(again) == accepted

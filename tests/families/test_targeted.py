@@ -12,8 +12,9 @@ from helmflow.bijectors.affine import Affine
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.bar import bar
 from helmflow.estimators.fep import fep
+from helmflow.families.two_states.comparison import Comparison
+from helmflow.families.two_states.difference import difference
 from helmflow.families.two_states.mapped import Mapped
-from helmflow.families.two_states.outcome import Costs, Question, outcome
 from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.families.two_states.two_sided import Works
 from helmflow.families.two_states.two_sided_checks import chance_of_quarters
@@ -170,12 +171,11 @@ def test_a_map_whose_quarters_disagree_is_not_the_headline():
     shifts = np.repeat([0.0, 0.1, -0.08, 0.16], 200)
     noise = 0.01 * good.works.forward
     drifting = Works(noise + shifts, good.works.reverse * 0.01 - shifts)
-    question = Question("quarters", None, None, 0)
     mapped = Mapped(drifting, good.works, (), "fickle")
-    result, works, estimates = outcome(question, good.works, mapped, [], Costs((0.0, 0.0), 0))
-    assert estimates["mapped"].stderr < estimates["plain"].stderr
-    assert works is good.works
-    assert result.method == "bar"
+    found = Comparison(difference("quarters", None), good.works, mapped)
+    assert found.mapped.stderr < found.plain.stderr
+    assert found.works is good.works
+    assert found.finding().headline.method == "bar"
 
 
 @pytest.mark.parametrize("mutant", ["no log-det", "log-det flipped", "reverse negated"])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from assertions import assert_consistent
+from helmflow.families.two_states.difference import CONVENTION
 from helmflow.families.two_states.multistate import multistate
 from helmflow.families.two_states.openmm_files import openmm_state
-from helmflow.families.two_states.outcome import CONVENTION
 from helmflow.families.two_states.shards import merge_shards, work_shard
 from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.units import BOLTZMANN

@@ -5,7 +5,7 @@ import numpy as np
 import openmm
 import pytest
 
-from helmflow.families.two_states.openmm_files import read_states
+from helmflow.families.two_states.openmm_files import Reading, read_states
 from helmflow.families.two_states.openmm_maps import choose_map
 from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.families.two_states.whole_molecules import joined
@@ -80,7 +80,9 @@ def write(folder, *, broken):
 def test_particles_wrapped_into_the_box_change_nothing(tmp_path):
     found = []
     for broken in (False, True):
-        a, b = read_states(*write(tmp_path / str(broken), broken=broken), platform="Reference")
+        a, b = read_states(
+            *write(tmp_path / str(broken), broken=broken), reading=Reading(platform="Reference")
+        )
         bijector = choose_map("scaling", a, b, 1)
         assert bijector.n_molecules == COPIES
         found.append(targeted_fep(a.state, b.state, a.samples, b.samples, map=bijector))

@@ -4,7 +4,7 @@ import torch
 from helmflow.bijectors.base import Inverse
 from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.errors import InputError
-from helmflow.families.solvation.growth_path import record
+from helmflow.families.growth.growth_path import record
 from helmflow.fields.sphere import SphereField
 from small_solvent import BOX, path, positions
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helmflow.errors import InputError
-from helmflow.nets.attention import Transformer
+from helmflow.nets.attention import Attention, Transformer
 from helmflow.nets.features import circular_features
 from helmflow.streams import stream
 
@@ -18,8 +18,8 @@ def awake(module, scale=0.3, seed=1):
     return module
 
 
-def network(**settings):
-    return Transformer(6, 5, width=8, dtype=torch.float64, **settings)
+def network():
+    return Transformer(6, 5, Attention(8, dtype=torch.float64))
 
 
 def test_zero_at_first():
@@ -50,7 +50,7 @@ def test_particles_see_each_other():
 
 
 def test_attention_is_the_textbook_formula():
-    module = awake(Transformer(3, 2, width=4, n_heads=2, n_blocks=1, dtype=torch.float64))
+    module = awake(Transformer(3, 2, Attention(4, 2, 1, torch.float64)))
     x = torch.randn(1, 3, 3, generator=stream(0, "x"), dtype=torch.float64)
     block = module.blocks[0]
     h = module.embed(x)[0]
@@ -65,14 +65,14 @@ def test_attention_is_the_textbook_formula():
 
 
 def test_weights_depend_on_the_generator_alone():
-    a, b = (Transformer(3, 2, width=4, generator=stream(5, "w")) for _ in range(2))
+    a, b = (Transformer(3, 2, Attention(4), generator=stream(5, "w")) for _ in range(2))
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
-    assert not torch.equal(a.embed.weight, Transformer(3, 2, width=4).embed.weight)
+    assert not torch.equal(a.embed.weight, Transformer(3, 2, Attention(4)).embed.weight)
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(InputError, match="divisor of the width 6"):
-        Transformer(3, 2, width=6, n_heads=4)
+        Attention(6, 4)
 
 
 def test_circular_features():
@@ -88,7 +88,7 @@ def test_circular_features():
 
 def test_half_gradients_change_gradients_slightly_and_values_not_at_all():
     def gradients(half):
-        module = awake(Transformer(6, 5, width=8, half_gradients=half))
+        module = awake(Transformer(6, 5, Attention(8, half_gradients=half)))
         x = torch.randn(40, 7, 6, generator=stream(0, "x")).requires_grad_()
         y = module(x)
         y.square().sum().backward()

@@ -2,14 +2,14 @@
 
 import torch
 
-from helmflow.nets.mlp import Constant, conditioner
+from helmflow.nets.mlp import Conditioner, Constant
 from helmflow.nets.side_by_side import side_by_side
 from helmflow.streams import stream
 
 
 def test_each_network_sees_its_first_columns():
     generator = stream(0, "nets")
-    nets = [conditioner(n, [5, 4], 3, generator) for n in (2, 0, 6, 4)]
+    nets = [Conditioner([5, 4], generator).network(n, 3) for n in (2, 0, 6, 4)]
     for net in nets:
         for parameter in net.parameters():
             parameter.data.normal_(generator=generator)

@@ -16,6 +16,7 @@ from helmflow.energies.torus import TorusMixture
 from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import work
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.objectives.log_variance import log_variance
 from helmflow.objectives.path_gradient import path_gradient_reverse_kl
@@ -28,7 +29,7 @@ ENERGY = TorusMixture([[0.21, 2.85], [1.89, 6.18], [3.77, 1.56]], 2.0)
 
 def make_flow(seed=0, strength=0.3):
     circle = Composed([CircularSpline(6), Rotation()])
-    net = TorusAutoregressive(2, circle, [8], generator=stream(seed, "net"))
+    net = TorusAutoregressive(2, circle, Conditioner([8], stream(seed, "net")))
     with torch.no_grad():
         for p in net.parameters():
             p += strength * torch.randn(p.shape, generator=stream(seed, "shake"), dtype=p.dtype)

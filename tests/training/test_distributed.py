@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 from trainable import stretched_normal, target
 from helmflow.objectives import reverse_kl
 from helmflow.streams import stream
-from helmflow.training.checkpoint import save
+from helmflow.training.checkpoint import CheckpointFile, save
 from helmflow.training.distributed import rank_and_ranks, torchrun_group
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.stochastic import train
@@ -39,7 +39,8 @@ def finish(name, rank, fails):
             raise MemoryError  # on one rank only
         return reverse_kl(flow, target, n, generator)
     plan = TrainingPlan(steps=2, batch=16, learning_rate=0.05)
-    outcome = train(flow, loss, plan, stream(5, "t"), checkpoint=folder / f"{{name}}.st")
+    store = CheckpointFile(folder / f"{{name}}.st")
+    outcome = train(flow, loss, plan, stream(5, "t"), store=store)
     tensors = dict(flow.state_dict()) | {{"gradient": flow.bijector.shift.grad}}
     save(folder / f"{{name}}{{rank}}.st", tensors, {{"micro": str(outcome.micro_batch)}})
 

@@ -15,6 +15,7 @@ from helmflow.energies.torus import TorusMixture
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
 from helmflow.training.replay import ReplayBuffer, ReplayPlan, fit_with_replay
 
@@ -23,7 +24,7 @@ TWO_MODES = TorusMixture([[1.0, 1.0], [4.0, 5.0]], 8.0, [3.0, 1.0])
 
 def new_flow():
     circle = Composed([CircularSpline(8), Rotation()])
-    layers = TorusAutoregressive(2, circle, [12], generator=stream(0, "net"))
+    layers = TorusAutoregressive(2, circle, Conditioner([12], stream(0, "net")))
     return Flow(Uniform(Torus(2)), layers)
 
 

@@ -8,7 +8,7 @@ from assertions import assert_consistent
 from helmflow.bijectors.base import Identity
 from helmflow.bijectors.moved_molecules import Surroundings
 from helmflow.errors import InputError
-from helmflow.families.solvation.growth_path import record
+from helmflow.families.growth.growth_path import record
 from helmflow.families.two_states.targeted import targeted_fep
 from helmflow.streams import stream
 from helmflow.training.map_fit import TwoStates

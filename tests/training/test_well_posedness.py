@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from helmflow.bijectors.explicit_potentials import PolynomialPotential
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential
 from helmflow.bijectors.radial_centres import spread_points
@@ -61,7 +60,9 @@ def test_spheres(strength):
 
 
 def test_other_potentials_are_refused():
-    bijector = SpherePotentialMap(PolynomialPotential(2), 2)
+    potential = RadialPotential(torch.eye(3, dtype=torch.float64), 1.0)
+    del potential.coefficients
+    bijector = SpherePotentialMap(potential, 2)
     with pytest.raises(InputError, match="potential"):
         enforce_well_posedness(bijector, torch.eye(3).double())
 

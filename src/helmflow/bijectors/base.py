@@ -39,11 +39,11 @@ class Identity(Bijector):
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """``y = x`` and zeros."""
-        return x, x.new_zeros(x.shape[0])
+        return x, _zeros(x)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """``x = y`` and zeros."""
-        return y, y.new_zeros(y.shape[0])
+        return y, _zeros(y)
 
 
 @final
@@ -56,7 +56,7 @@ class Chain(Bijector):
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """All maps first to last, and the sum of their log-determinants."""
-        total = x.new_zeros(x.shape[0])
+        total = _zeros(x)
         for bijector in self.bijectors:
             x, log_det = bijector.forward(x)
             total = total + log_det
@@ -64,7 +64,7 @@ class Chain(Bijector):
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """All inverses last to first, and the sum of their log-determinants."""
-        total = y.new_zeros(y.shape[0])
+        total = _zeros(y)
         for bijector in reversed(self.bijectors):
             y, log_det = bijector.inverse(y)
             total = total + log_det
@@ -86,6 +86,11 @@ class Inverse(Bijector):
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """The wrapped map."""
         return self.bijector.forward(y)
+
+
+def _zeros(x: Configs) -> Values:
+    """Real, whatever the configurations are."""
+    return x.real.new_zeros(len(x))
 
 
 def require_event(x: Configs, event_shape: torch.Size) -> None:

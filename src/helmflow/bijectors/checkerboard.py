@@ -1,22 +1,24 @@
 """Coupling flows of lattice fields that respect every symmetry of the lattice."""
 
+from functools import partial
 from typing import final
 
 import torch
 from torch import Generator, Tensor, nn
 
-from helmflow.bijectors.base import Bijector, Chain, require_event
+from helmflow.bijectors.base import Chain, require_event
+from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.roots import monotone_inverse
 from helmflow.errors import InputError
 from helmflow.manifolds.lattice_orbits import KernelOrbits
-from helmflow.shapes import Configs, Values
+from helmflow.shapes import Configs
 
 CHANNELS = 8
 ROUNDING = 1.0 + 1e-12
 
 
 @final
-class CheckerboardCoupling(Bijector):
+class CheckerboardCoupling(Coupling):
     """One colour of a checkerboard moves, given the field f on the other; fields (batch, V).
 
         x -> e^s [(1 - r) x + r tanh(b x) / b] + t
@@ -67,36 +69,15 @@ class CheckerboardCoupling(Bijector):
         self.shift = zeros(CHANNELS)
         self.scale = zeros(2, CHANNELS)
         self.local = zeros(3)  # a, artanh r, ln b
+        self.f = _BentShiftScale()
 
     moving: Tensor
     frozen: Tensor
     across: Tensor
     along: Tensor
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The moving colour changed; ``sum [s + ln of the slope of the local map]``."""
-        active, s, t = self._conditioned(x)
-        value, log_slope = self._bend(active)
-        log_det = (log_slope + s).sum(1)
-        return x.index_copy(1, self.moving, value * s.exp() + t), log_det
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The moving colour changed back, by Newton's method where the map is nonlinear."""
-        active, s, t = self._conditioned(y)
-        bent = (active - t) * (-s).exp()
-        slope = 1.0 - self.local[1].tanh().clamp_min(0.0).item()
-        bound = ROUNDING * bent.detach().abs().max().item() / slope
-        value = monotone_inverse(self._bend, bent, -bound, bound)
-        log_det = -(self._bend(value)[1] + s).sum(1)
-        return y.index_copy(1, self.moving, value), log_det
-
-    def _bend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r, b = self.local[1].tanh(), self.local[2].exp()
-        wave = (b * x).tanh()
-        return (1.0 - r) * x + r * wave / b, torch.log1p(-r * wave.square())
-
-    def _conditioned(self, x: Configs) -> tuple[Tensor, Tensor, Tensor]:
-        """Moving sites (batch, V/2), and s and t there."""
+    def split(self, x: Configs) -> Split:
+        """The moving colour, and s, t (batch, V/2) there with the numbers of the local map."""
         require_event(x, torch.Size([2 * len(self.moving)]))
         f = x[:, self.frozen]
         n = len(self.moving)
@@ -110,7 +91,33 @@ class CheckerboardCoupling(Bijector):
         even = torch.tensordot(self.scale[0], h.square(), 1)
         even = even + torch.tensordot(self.scale[1], deep.square(), 1)
         s = 2.0 * (0.5 * (self.local[0] + even)).tanh()
-        return x[:, self.moving], s, t
+        join = partial(x.index_copy, 1, self.moving)
+        return Split(x[:, self.moving], (s, t, self.local), join)
+
+
+class _BentShiftScale:
+    """``e^s [(1 - r) x + r tanh(b x) / b] + t`` with parameters s, t and (., artanh r, ln b)."""
+
+    def forward(self, x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        s, t, local = parameters
+        value, log_slope = self._bend(x, local)
+        return value * s.exp() + t, log_slope + s
+
+    def inverse(self, y: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """By Newton's method where the map is nonlinear."""
+        s, t, local = parameters
+        bent = (y - t) * (-s).exp()
+        slope = 1.0 - local[1].tanh().clamp_min(0.0).item()
+        largest = bent.detach().abs().max().item() if len(y) else 0.0
+        bound = ROUNDING * largest / slope
+        x = monotone_inverse(partial(self._bend, local=local), bent, -bound, bound)
+        return x, -(self._bend(x, local)[1] + s)
+
+    @staticmethod
+    def _bend(x: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
+        r, b = local[1].tanh(), local[2].exp()
+        wave = (b * x).tanh()
+        return (1.0 - r) * x + r * wave / b, torch.log1p(-r * wave.square())
 
 
 def checkerboard_couplings(

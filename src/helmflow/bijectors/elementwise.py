@@ -61,8 +61,8 @@ class Composed(Elementwise):
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """All maps first to last, and the sum of their log derivatives."""
         total = torch.zeros_like(x)
-        for f, own in zip(self.maps, parameters.split(self._sizes, -1), strict=True):
-            x, log_derivative = f.forward(x, own)
+        for f, part in zip(self.maps, parameters.split(self._sizes, -1), strict=True):
+            x, log_derivative = f.forward(x, part)
             total = total + log_derivative
         return x, total
 
@@ -70,7 +70,7 @@ class Composed(Elementwise):
         """All inverses last to first, and the sum of their log derivatives."""
         total = torch.zeros_like(y)
         parts = parameters.split(self._sizes, -1)
-        for f, own in zip(reversed(self.maps), reversed(parts), strict=True):
-            y, log_derivative = f.inverse(y, own)
+        for f, part in zip(reversed(self.maps), reversed(parts), strict=True):
+            y, log_derivative = f.inverse(y, part)
             total = total + log_derivative
         return y, total

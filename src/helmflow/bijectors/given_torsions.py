@@ -1,157 +1,151 @@
 """Couplings in internal coordinates, conditioned on torsions."""
 
 import math
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.base import Bijector
-from helmflow.bijectors.elementwise import Elementwise
+from helmflow.bijectors.coupling import ConditionedMap, Coupling, Split
+from helmflow.bijectors.elementwise import Elementwise, ShiftScale
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.errors import InputError
 from helmflow.nets.features import circular_features
 from helmflow.nets.mlp import Mlp
-from helmflow.shapes import Configs, Values
+from helmflow.shapes import Configs
 
 ORDERS = 3
 """Highest multiple of a torsion that networks see: methyl groups repeat three times a turn."""
 
 
+@dataclass(frozen=True)
+class Places:
+    """Coordinates at ``index`` (k,) of rows (batch, n), seen as ``z = (x - shift)/scale``."""
+
+    index: Tensor
+    shift: Tensor | float = 0.0
+    scale: Tensor | float = 1.0
+
+    @classmethod
+    def around(cls, index: Tensor, centres: Tensor) -> "Places":
+        """Angles within pi of ``centres`` (k,), seen as angles in [0, 2 pi)."""
+        return cls(index, centres - math.pi)
+
+
+class _AtPlaces(Coupling):
+    """Moves the coordinates at some places of rows (batch, n)."""
+
+    index: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, moved: Places, f: ConditionedMap) -> None:
+        super().__init__()
+        self.f = f
+        self.register_buffer("index", moved.index)
+        for name in ("shift", "scale"):
+            value = torch.as_tensor(getattr(moved, name), dtype=torch.float64)
+            self.register_buffer(name, value)
+
+    @abstractmethod
+    def parameters_of(self, x: Configs) -> Tensor:
+        """Parameters of the maps (batch, k, ...)."""
+
+    def split(self, x: Configs) -> Split:
+        """z at the places."""
+
+        def join(z: Tensor) -> Configs:
+            return x.index_copy(1, self.index, z * self.scale + self.shift)
+
+        z = (x[:, self.index] - self.shift) / self.scale
+        return Split(z, self.parameters_of(x), join)
+
+
 @final
-class GivenTorsions(Bijector):
+class GivenTorsions(_AtPlaces):
     """``y_i = f(x_i; h_i(cos, sin of the given torsions))`` for the moved i, others unchanged.
 
     Configurations (batch, n) of internal coordinates; ``moved`` and ``given`` are distinct places.
-    The network h starts at zero, where every elementwise map f is the identity. With ``centres``
-    (one per moved coordinate) these are angles within pi of their centre, and f a map of the
-    circle [0, 2 pi). With ``scale`` (one per moved coordinate, its usual size) f acts on x/scale.
+    The network h starts at zero, where every elementwise map f is the identity.
     """
+
+    given: Tensor
 
     def __init__(
         self,
-        moved: Tensor,
+        moved: Places,
         given: Tensor,
         elementwise: Elementwise,
         *,
         hidden: Sequence[int] = (32, 32),
-        centres: Tensor | None = None,
-        scale: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        if len(torch.cat([moved, given]).unique()) != len(moved) + len(given):
-            raise InputError("moved", "places that are not among the given", moved.tolist())
-        self.elementwise = elementwise
-        self.register_buffer("moved", moved)
+        n_moved = len(moved.index)
+        if len(torch.cat([moved.index, given]).unique()) != n_moved + len(given):
+            raise InputError("moved", "places that are not among the given", moved.index.tolist())
+        super().__init__(moved, elementwise)
+        self.shape = (n_moved, elementwise.n_parameters)
         self.register_buffer("given", given)
-        zeros = torch.zeros(len(moved), dtype=torch.float64)
-        self.register_buffer("shift", zeros if centres is None else centres - math.pi)
-        self.register_buffer("scale", zeros + 1.0 if scale is None else scale)
-        n_out = len(moved) * elementwise.n_parameters
         n_in = 2 * ORDERS * len(given) + 1
-        self.network = Mlp(n_in, hidden, n_out, generator=generator)
+        self.network = Mlp((n_in, *hidden, math.prod(self.shape)), generator=generator)
 
-    moved: Tensor
-    given: Tensor
-    shift: Tensor
-    scale: Tensor
-
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """Move the coordinates."""
-        z, parameters = (x[:, self.moved] - self.shift) / self.scale, self._conditioned(x)
-        moved, log_derivative = self.elementwise.forward(z, parameters)
-        y = x.index_copy(1, self.moved, moved * self.scale + self.shift)
-        return y, log_derivative.sum(1)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """Move them back."""
-        z, parameters = (y[:, self.moved] - self.shift) / self.scale, self._conditioned(y)
-        moved, log_derivative = self.elementwise.inverse(z, parameters)
-        x = y.index_copy(1, self.moved, moved * self.scale + self.shift)
-        return x, log_derivative.sum(1)
-
-    def _conditioned(self, x: Configs) -> Tensor:
+    def parameters_of(self, x: Configs) -> Tensor:
+        """What the network says, (batch, k, n_parameters)."""
         one = x.new_ones((len(x), 1))  # so that the network is there without any torsion
         features = torch.cat([one, torsion_features(x[:, self.given], ORDERS)], dim=1)
-        out = self.network(features)
-        return out.reshape(len(x), len(self.moved), self.elementwise.n_parameters)
+        return self.network(features).unflatten(1, self.shape)
 
 
 @final
-class TurnedTorsions(Bijector):
+class TurnedTorsions(_AtPlaces):
     """Angles at some places turned by circular splines of fixed parameters, others unchanged.
 
-    Configurations (batch, n); ``centres`` (k,): the k angles are within pi of them. ``parameters``
-    is (k, 3 n_bins), see `CircularSpline`; the points opposite to the centres stay.
+    ``moved`` are k angles seen in [0, 2 pi) (`Places.around`); ``parameters`` is (k, 3 n_bins),
+    see `CircularSpline`; the points opposite to the centres stay.
     """
 
-    def __init__(
-        self, moved: Tensor, centres: Tensor, spline: CircularSpline, parameters: Tensor
-    ) -> None:
-        super().__init__()
-        if parameters.shape != (len(moved), spline.n_parameters):
-            expected = f"shape ({len(moved)}, {spline.n_parameters})"
-            raise InputError("parameters", expected, tuple(parameters.shape))
-        self.spline = spline
-        self.register_buffer("moved", moved)
-        self.register_buffer("shift", centres - math.pi)
-        self.register_buffer("shape", parameters)
+    fixed: Tensor
 
-    moved: Tensor
-    shift: Tensor
-    shape: Tensor
+    def __init__(self, moved: Places, spline: CircularSpline, parameters: Tensor) -> None:
+        expected = (len(moved.index), spline.n_parameters)
+        if parameters.shape != expected:
+            raise InputError("parameters", f"shape {expected}", tuple(parameters.shape))
+        super().__init__(moved, spline)
+        self.register_buffer("fixed", parameters)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """Turn the angles."""
-        return self._turn(x, self.spline.forward)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """Turn them back."""
-        return self._turn(y, self.spline.inverse)
-
-    def _turn(
-        self, x: Configs, f: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    ) -> tuple[Configs, Values]:
-        angles = x[:, self.moved] - self.shift
-        turned, log_derivative = f(angles, self.shape.expand(len(x), -1, -1))
-        return x.index_copy(1, self.moved, turned + self.shift), log_derivative.sum(1)
+    def parameters_of(self, x: Configs) -> Tensor:
+        """The same for every row."""
+        return self.fixed.expand(len(x), -1, -1)
 
 
 @final
-class ShiftedByTorsions(Bijector):
+class ShiftedByTorsions(_AtPlaces):
     """``y_moved = x_moved + features(x_given) @ weights``, others unchanged; log-determinant zero.
 
     Configurations (batch, n) of internal coordinates; ``weights`` (features, moved) belong to the
     features of `torsion_features`.
     """
 
+    given: Tensor
+    weights: Tensor
+
     def __init__(self, moved: Tensor, given: Tensor, weights: Tensor) -> None:
-        super().__init__()
         per_torsion = 2 * len(given)
         if weights.shape[1] != len(moved) or (len(weights) and len(weights) % per_torsion):
             expected = f"shape (a multiple of {per_torsion}, {len(moved)})"
             raise InputError("weights", expected, tuple(weights.shape))
+        super().__init__(Places(moved), ShiftScale())
         self.n_orders = len(weights) // max(per_torsion, 1)
-        self.register_buffer("moved", moved)
         self.register_buffer("given", given)
         self.register_buffer("weights", weights)
 
-    moved: Tensor
-    given: Tensor
-    weights: Tensor
-
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """Shift the coordinates."""
-        return x.index_add(1, self.moved, self._shift(x)), x.new_zeros(len(x))
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """Shift them back."""
-        return y.index_add(1, self.moved, -self._shift(y)), y.new_zeros(len(y))
-
-    def _shift(self, x: Configs) -> Tensor:
-        return torsion_features(x[:, self.given], self.n_orders) @ self.weights
+    def parameters_of(self, x: Configs) -> Tensor:
+        """Log scales zero, and the shifts."""
+        shift = torsion_features(x[:, self.given], self.n_orders) @ self.weights
+        return torch.stack((torch.zeros_like(shift), shift), -1)
 
 
 def torsion_features(angles: Tensor, n_orders: int) -> Tensor:

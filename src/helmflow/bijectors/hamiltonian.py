@@ -1,5 +1,6 @@
 """Hamiltonian flows: symplectic steps in phase space, which never change its volume."""
 
+import math
 from collections.abc import Callable
 from typing import final
 
@@ -132,5 +133,5 @@ class GaussianEncoder(nn.Module):
         """One p for each q, and its log density."""
         mean, log_width = self.network(q).chunk(2, -1)
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
-        log_p = -0.5 * noise.square() - log_width - 0.9189385332046727
+        log_p = -0.5 * noise.square() - log_width - 0.5 * math.log(2.0 * math.pi)
         return mean + log_width.exp() * noise, log_p.sum(-1)

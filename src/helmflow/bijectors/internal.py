@@ -134,8 +134,10 @@ class InternalCoordinates(Bijector):
         extended = torch.cat([x, *self._fixed(x[:, self.first])], dim=1)
         atom, bond, angle, torsion = (extended[:, index] for index in self.places)
         b, theta, phi = _measure(atom, bond, angle, torsion)
-        own = [phi[:, k] if s < 0 else phi[:, k] - phi[:, s] for k, s in enumerate(self._siblings)]
-        phi = _wrap(torch.stack(own, dim=1) - self.centres) + self.centres
+        turns = [
+            phi[:, k] if s < 0 else phi[:, k] - phi[:, s] for k, s in enumerate(self._siblings)
+        ]
+        phi = _wrap(torch.stack(turns, dim=1) - self.centres) + self.centres
         q = torch.cat([x[:, self.first], b, theta, phi], dim=1)
         return q, -(2.0 * b.log() + theta.sin().log()).sum(1)
 

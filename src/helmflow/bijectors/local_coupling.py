@@ -1,22 +1,100 @@
 """Couplings of a crystal's sites with their neighbours: trained small, used at any size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
 from torch import Generator, Tensor, nn
 
-from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.base import Bijector, Chain, require_event
 from helmflow.bijectors.bends import Bends
+from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.errors import InputError
 from helmflow.manifolds.site_graph import SiteGraph
 from helmflow.nets.mlp import Mlp
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 
-_MAP = Bends()
-_TRIANGLE = 9  # shift, log diagonal and lower triangle of a 3 x 3 matrix
-_OUTPUTS = _TRIANGLE + 3 * _MAP.n_parameters
+BENDS = Bends()
+
+
+@final
+class TriangularMap:
+    """``A f(w) + t`` of vectors w (..., 3), A lower triangular with a positive diagonal.
+
+    Parameters (..., n_parameters): t, the logarithms of the diagonal, the lower triangle (21, 31,
+    32), and those of f, which are `Bends` of every component.
+    """
+
+    n_parameters = 9 + 3 * BENDS.n_parameters
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``A f(w) + t`` and the logarithms of the slopes, both (..., 3)."""
+        shift, diagonal, lower, of_bends = self._split(parameters)
+        z, log_slope = BENDS.forward(x, of_bends)
+        mixed = torch.stack(
+            [
+                torch.zeros_like(z[..., 0]),
+                lower[..., 0] * z[..., 0],
+                lower[..., 1] * z[..., 0] + lower[..., 2] * z[..., 1],
+            ],
+            -1,
+        )
+        return z * diagonal.exp() + mixed + shift, log_slope + diagonal
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse, by forward substitution."""
+        shift, diagonal, lower, of_bends = self._split(parameters)
+        y, shrink = y - shift, (-diagonal).exp()
+        z0 = y[..., 0] * shrink[..., 0]
+        z1 = (y[..., 1] - lower[..., 0] * z0) * shrink[..., 1]
+        z2 = (y[..., 2] - lower[..., 1] * z0 - lower[..., 2] * z1) * shrink[..., 2]
+        w, log_slope = BENDS.inverse(torch.stack([z0, z1, z2], -1), of_bends)
+        return w, log_slope - diagonal
+
+    @staticmethod
+    def _split(parameters: Tensor) -> tuple[Tensor, ...]:
+        *affine, of_bends = parameters.split((3, 3, 3, 3 * BENDS.n_parameters), -1)
+        return *affine, of_bends.unflatten(-1, (3, BENDS.n_parameters))
+
+
+@final
+class LocalCoupling(Coupling):
+    """The sites of one colour moved, each given its neighbours; u is (batch, sites, 3)."""
+
+    sites: Tensor
+    around: Tensor
+    frames: Tensor
+    scale: Tensor
+
+    def __init__(self, graph: SiteGraph, colour: int, network: nn.Module, scale: Tensor) -> None:
+        super().__init__()
+        self.network, self.n_nearest, self.f = network, graph.n_nearest, TriangularMap()
+        sites = graph.colours[colour]
+        parts = {
+            "sites": torch.from_numpy(sites),
+            "around": torch.from_numpy(graph.neighbours[sites]),
+            "frames": torch.from_numpy(graph.frames[sites]),
+            "scale": scale,
+        }
+        for name, part in parts.items():
+            # not part of the weights: these belong to one size of the crystal
+            self.register_buffer(name, part, persistent=False)
+
+    def split(self, x: Configs) -> Split:
+        """Displacements from the mean of the neighbours, in the frame of every site."""
+        near = x[:, self.around]
+        mean = near[:, :, : self.n_nearest].mean(2)
+        h = (near - mean[:, :, None]) @ self.frames / self.scale
+        dtype = next(self.network.parameters()).dtype
+        parameters = self.network(h.flatten(2).to(dtype)).to(x.dtype)
+        w = ((x[:, self.sites] - mean)[:, :, None] @ self.frames)[:, :, 0] / self.scale
+
+        def join(w: Tensor) -> Configs:
+            moved = mean + ((w * self.scale)[:, :, None] @ self.frames.mT)[:, :, 0]
+            return x.index_copy(1, self.sites, moved)
+
+        return Split(w, parameters, join)
 
 
 @final
@@ -39,27 +117,30 @@ class LocalCouplings(Bijector):
     end. u is (batch, 3n). ``moved_to`` gives the same map on a larger crystal.
     """
 
+    scale: Tensor
+    offsets: Tensor
+
     def __init__(
         self, graph: SiteGraph, networks: Sequence[nn.Module], scale: float | Tensor
     ) -> None:
         super().__init__()
-        if not networks or len(networks) % len(graph.colours):
-            raise InputError(
-                "networks", f"a multiple of {len(graph.colours)} colours", len(networks)
-            )
-        self.networks = nn.ModuleList(networks)
+        n_colours = len(graph.colours)
+        if not networks or len(networks) % n_colours:
+            raise InputError("networks", f"a multiple of {n_colours} colours", len(networks))
+        self.n_sites = len(graph.neighbours)
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
         self.register_buffer("offsets", torch.from_numpy(graph.offsets))
-        self.n_nearest = graph.n_nearest
-        self.n_colours, self.n_sites = len(graph.colours), len(graph.neighbours)
-        for c, sites in enumerate(graph.colours):
-            parts = (sites, graph.neighbours[sites], graph.frames[sites])
-            for name, part in zip(("sites", "around", "frames"), parts, strict=True):
-                # Not part of the weights: these belong to one size of the crystal.
-                self.register_buffer(f"_{name}_{c}", torch.from_numpy(part), persistent=False)
+        self.sweeps = Chain(
+            [
+                LocalCoupling(graph, step % n_colours, network, self.scale)
+                for step, network in enumerate(networks)
+            ]
+        )
 
-    scale: Tensor
-    offsets: Tensor
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Those of all steps, in order."""
+        return [step.network for step in self.sweeps.bijectors]
 
     def moved_to(self, graph: SiteGraph) -> "LocalCouplings":
         """The same weights on another crystal of the same kind, usually a larger one.
@@ -71,41 +152,22 @@ class LocalCouplings(Bijector):
             self.offsets.norm(dim=1).min()
         ):
             raise InputError("flow", "the crystal it was trained for", "other surroundings")
-        return LocalCouplings(graph, list(self.networks), self.scale)
+        return LocalCouplings(graph, self.networks, self.scale)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """The moved displacements and the log-determinant."""
-        return self._through(x, inverse=False)
+        return self._through(x, self.sweeps.forward)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """The original displacements and the log-determinant of going back."""
-        return self._through(y, inverse=True)
+        return self._through(y, self.sweeps.inverse)
 
-    def _through(self, u: Configs, inverse: bool) -> tuple[Configs, Values]:
+    def _through(
+        self, u: Configs, sweeps: Callable[[Configs], tuple[Configs, Values]]
+    ) -> tuple[Configs, Values]:
         require_event(u, torch.Size([3 * self.n_sites]))
-        u = u.view(len(u), -1, 3)
-        total = u.new_zeros(len(u))
-        steps = range(len(self.networks))
-        for step in reversed(steps) if inverse else steps:
-            u, log_det = self._step(u, step, inverse)
-            total = total + log_det
-        return (u - u.mean(1, keepdim=True)).flatten(1), total
-
-    def _step(self, u: Tensor, step: int, inverse: bool) -> tuple[Tensor, Values]:
-        colour = step % self.n_colours
-        sites, around, frames = (
-            getattr(self, f"_{name}_{colour}") for name in ("sites", "around", "frames")
-        )
-        near = u[:, around]
-        mean = near[:, :, : self.n_nearest].mean(2)
-        h = (near - mean[:, :, None]) @ frames / self.scale
-        network = self.networks[step]
-        parameters = network(h.flatten(2).to(next(network.parameters()).dtype)).to(u.dtype)
-        w = ((u[:, sites] - mean)[:, :, None] @ frames)[:, :, 0] / self.scale
-        move = _back if inverse else _there
-        w, log_slope = move(w, parameters)
-        moved = mean + ((w * self.scale)[:, :, None] @ frames.mT)[:, :, 0]
-        return u.index_copy(1, sites, moved), log_slope.flatten(1).sum(1)
+        u, log_det = sweeps(u.view(len(u), self.n_sites, 3))
+        return (u - u.mean(1, keepdim=True)).flatten(1), log_det
 
 
 def local_couplings(
@@ -123,40 +185,8 @@ def local_couplings(
     ``hidden`` are the widths of the networks and ``dtype`` their precision.
     """
     generator = generator or stream(0, "local couplings")
+    sizes = (graph.offsets.size, *hidden, TriangularMap.n_parameters)
     networks = [
-        Mlp(graph.offsets.size, hidden, _OUTPUTS, dtype=dtype, generator=generator)
-        for _ in range(n_sweeps * len(graph.colours))
+        Mlp(sizes, dtype=dtype, generator=generator) for _ in range(n_sweeps * len(graph.colours))
     ]
     return LocalCouplings(graph, networks, scale)
-
-
-def _split(parameters: Tensor) -> tuple[Tensor, ...]:
-    """Shift, log diagonal, lower triangle (21, 31, 32), and the parameters of the map."""
-    shift, diagonal, lower, rest = parameters.split((3, 3, 3, 3 * _MAP.n_parameters), -1)
-    return shift, diagonal, lower, rest.unflatten(-1, (3, _MAP.n_parameters))
-
-
-def _there(w: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """``A f(w) + t`` and the logs of the slopes, both (..., 3)."""
-    shift, diagonal, lower, of_map = _split(parameters)
-    z, log_slope = _MAP.forward(w, of_map)
-    mixed = torch.stack(
-        [
-            torch.zeros_like(z[..., 0]),
-            lower[..., 0] * z[..., 0],
-            lower[..., 1] * z[..., 0] + lower[..., 2] * z[..., 1],
-        ],
-        -1,
-    )
-    return z * diagonal.exp() + mixed + shift, log_slope + diagonal
-
-
-def _back(y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of ``_there``, by forward substitution."""
-    shift, diagonal, lower, of_map = _split(parameters)
-    y, shrink = y - shift, (-diagonal).exp()
-    z0 = y[..., 0] * shrink[..., 0]
-    z1 = (y[..., 1] - lower[..., 0] * z0) * shrink[..., 1]
-    z2 = (y[..., 2] - lower[..., 1] * z0 - lower[..., 2] * z1) * shrink[..., 2]
-    w, log_slope = _MAP.inverse(torch.stack([z0, z1, z2], -1), of_map)
-    return w, log_slope - diagonal

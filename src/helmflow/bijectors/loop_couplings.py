@@ -13,13 +13,14 @@ their parents, so that few layers suffice; the maps themselves are learned.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.spectral import SpectralMap
 from helmflow.errors import InputError
 from helmflow.manifolds.links import require_lattice
@@ -44,6 +45,72 @@ class Cut(NamedTuple):
 
     axis: int
     size: tuple[int, int]
+
+
+@final
+class LoopCoupling(Coupling):
+    """One link of every cut moved, so that the halves of rectangles get other holonomies."""
+
+    def __init__(self, cut: Cut, maps: Sequence[SpectralMap], powers: Sequence[float]) -> None:
+        super().__init__()
+        self.cut = cut
+        self.f = _RelativeMaps(maps, powers)
+
+    def split(self, x: Configs) -> Split:
+        """S_1 of every rectangle; the whole S with its eigenangles, and features of its class."""
+        flipped = self.cut.axis == 1
+        size = self.cut.size
+        if flipped:  # exchange the directions: plaquettes turn the other way round, nothing else
+            x, size = x.flip(1).transpose(2, 3), (size[1], size[0])
+        half = size[0] // 2
+        below = _line(x, 0, (0, 0), half, size)
+        cut_line = _line(x, 1, (half, 0), size[1], size)
+        above = _line(x, 0, (0, size[1]), half, size)
+        left = _line(x, 1, (0, 0), size[1], size)
+        first = below @ cut_line @ (left @ above).mH
+        rest = _line(x, 0, (half, 0), half, size) @ _line(x, 1, (size[0], 0), size[1], size)
+        whole = below @ rest @ (left @ above @ _line(x, 0, (half, size[1]), half, size)).mH
+        angles = eigenangles(whole)
+        middle = spectral_function(whole, angles, 0.5 * angles)
+        context = torch.cat([_class_features(m) for m in (middle, whole)], -1)
+
+        def join(image: Tensor) -> Configs:
+            turned = below.mH @ (image @ first.mH) @ below
+            links = (slice(None), 1, *_grid(x, (half, 0), size))
+            y = x.clone()
+            y[links] = projected(turned @ x[links])
+            return y.transpose(2, 3).flip(1) if flipped else y
+
+        return Split(first, (whole, angles, context), join)
+
+
+class _RelativeMaps(nn.Module):
+    """``S_1 -> h(S_1 S^-a) S^a`` for the powers a in turn."""
+
+    def __init__(self, maps: Sequence[SpectralMap], powers: Sequence[float]) -> None:
+        super().__init__()
+        self.maps, self.powers = nn.ModuleList(maps), powers
+
+    def forward(self, x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        layers = [(p, h.forward) for p, h in zip(self.powers, self.maps, strict=True)]
+        return self._through(x, parameters, layers)
+
+    def inverse(self, y: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        layers = [(p, h.inverse) for p, h in zip(self.powers, self.maps, strict=True)]
+        return self._through(y, parameters, layers[::-1])
+
+    @staticmethod
+    def _through(
+        x: Tensor, parameters: tuple[Tensor, ...], layers: list[tuple[float, Layer]]
+    ) -> tuple[Tensor, Tensor]:
+        whole, angles, context = parameters
+        total = torch.zeros(len(x), dtype=torch.float64)
+        for power, spectral in layers:
+            reference = spectral_function(whole, angles, power * angles)
+            x, log_det = spectral(x @ reference.mH, context)
+            x = x @ reference
+            total = total + log_det.flatten(1).sum(1)
+        return x, total[:, None]
 
 
 @final
@@ -73,40 +140,29 @@ class LoopCouplings(Bijector):
             raise InputError(
                 "field.shape", "multiples of 4, tiled by powers of two", list(self.shape)
             )
-        if any(extent % own for extent, own in zip(self.shape, self.tile, strict=True)):
+        if any(extent % edge for extent, edge in zip(self.shape, self.tile, strict=True)):
             raise InputError("field.shape", f"multiples of {list(self.tile)}", list(shape))
-        self.cuts = _cuts(self.tile)
         generator = generator or stream(0, "loop couplings")
-        self.powers = POWERS[n_colours]
-        self.maps = nn.ModuleList(
-            SpectralMap(n_colours, 4, n_bins=n_bins, width=width, generator=generator)
-            for _ in range(len(self.cuts) * len(self.powers))
-        )
+        powers = POWERS[n_colours]
+
+        def coupling(cut: Cut) -> LoopCoupling:
+            sizes = {"n_bins": n_bins, "width": width, "generator": generator}
+            return LoopCoupling(cut, [SpectralMap(n_colours, 4, **sizes) for _ in powers], powers)
+
+        self.levels = Chain([coupling(cut) for cut in _cuts(self.tile)])
+
+    @property
+    def maps(self) -> list[SpectralMap]:
+        """Those of all levels, coarse to fine."""
+        return [h for level in self.levels.bijectors for h in level.f.maps]
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """Coarse to fine."""
-        total = torch.zeros(len(x), dtype=torch.float64)
-        for cut, layers in zip(self.cuts, self._layers(), strict=True):
-            x, log_det = _moved(x, cut, [(p, layer.forward) for p, layer in layers])
-            total = total + log_det
-        return x, total
+        return self.levels.forward(x)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """Fine to coarse."""
-        total = torch.zeros(len(y), dtype=torch.float64)
-        for cut, layers in zip(reversed(self.cuts), reversed(self._layers()), strict=True):
-            backwards = [(p, layer.inverse) for p, layer in reversed(layers)]
-            y, log_det = _moved(y, cut, backwards)
-            total = total + log_det
-        return y, total
-
-    def _layers(self) -> list[list[tuple[float, SpectralMap]]]:
-        """The maps of every cut, with the power of S that each is taken relative to."""
-        n = len(self.powers)
-        maps = list(self.maps)
-        return [
-            list(zip(self.powers, maps[k : k + n], strict=True)) for k in range(0, len(maps), n)
-        ]
+        return self.levels.inverse(y)
 
 
 def _cuts(shape: tuple[int, int]) -> list[Cut]:
@@ -117,39 +173,6 @@ def _cuts(shape: tuple[int, int]) -> list[Cut]:
         cuts.append(Cut(axis, (size[0], size[1])))
         size[axis] //= 2
     return cuts
-
-
-def _moved(x: Configs, cut: Cut, layers: list[tuple[float, Layer]]) -> tuple[Configs, Values]:
-    """The links of one level changed, and the log-determinant."""
-    flipped = cut.axis == 1
-    size = cut.size
-    if flipped:  # exchange the directions: plaquettes turn the other way round, nothing else
-        x, size = x.flip(1).transpose(2, 3), (size[1], size[0])
-    half = size[0] // 2
-    below = _line(x, 0, (0, 0), half, size)
-    cut_line = _line(x, 1, (half, 0), size[1], size)
-    above = _line(x, 0, (0, size[1]), half, size)
-    left = _line(x, 1, (0, 0), size[1], size)
-    first = below @ cut_line @ (left @ above).mH
-    rest = _line(x, 0, (half, 0), half, size) @ _line(x, 1, (size[0], 0), size[1], size)
-    whole = below @ rest @ (left @ above @ _line(x, 0, (half, size[1]), half, size)).mH
-    angles = eigenangles(whole)
-    middle = spectral_function(whole, angles, 0.5 * angles)
-    context = torch.cat([_class_features(m) for m in (middle, whole)], -1)
-    image, total = first, torch.zeros(len(x), dtype=torch.float64)
-    for power, spectral in layers:
-        reference = spectral_function(whole, angles, power * angles)
-        image, log_det = spectral(image @ reference.mH, context)
-        image = image @ reference
-        total = total + log_det.flatten(1).sum(1)
-    turned = below.mH @ (image @ first.mH) @ below
-    places = _grid(x, (half, 0), size)
-    old = x[(slice(None), 1, *places)]
-    x = x.clone()
-    x[(slice(None), 1, *places)] = projected(turned @ old)
-    if flipped:
-        x = x.transpose(2, 3).flip(1)
-    return x, total
 
 
 def _line(

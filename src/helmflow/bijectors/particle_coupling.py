@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.elementwise import Elementwise
 from helmflow.bijectors.periodic import wrap
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.errors import InputError
-from helmflow.nets.attention import Transformer
+from helmflow.nets.attention import Attention, Transformer
 from helmflow.nets.features import circular_features
 from helmflow.shapes import Particles, Values
 from helmflow.streams import stream
 
 
 @final
-class ParticleCoupling(Bijector):
+class ParticleCoupling(Coupling):
     """Moves some coordinates of all particles, given the other coordinates of all particles.
 
         y_it = f(x_it; h_i),   y_ic = x_ic,   h = network(cos, sin of 2 pi k x_jc, all j)
@@ -34,32 +35,25 @@ class ParticleCoupling(Bijector):
     ) -> None:
         super().__init__()
         self.moved = list(moved)
-        self.kept = [c for c in range(d) if c not in self.moved]
-        if not self.kept or not self.moved or max(self.moved) >= d:
+        self.given = [c for c in range(d) if c not in self.moved]
+        if not self.given or not self.moved or max(self.moved) >= d:
             raise InputError("moved", f"some but not all of the coordinates below {d}", moved)
         self.n_frequencies, self.f, self.network = n_frequencies, f, network
 
-    def forward(self, x: Particles) -> tuple[Particles, Values]:
-        """The moved configurations and ``sum log f'``."""
-        y, log_slope = self.f.forward(x[..., self.moved], self._shape_of_map(x))
-        return self._replaced(x, y), log_slope.flatten(1).sum(1)
-
-    def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        """The original configurations and ``-sum log f'``."""
-        x, log_slope = self.f.inverse(y[..., self.moved], self._shape_of_map(y))
-        return self._replaced(y, x), log_slope.flatten(1).sum(1)
-
-    def _shape_of_map(self, x: Particles) -> Tensor:
-        features = circular_features(x[..., self.kept], self.n_frequencies)
+    def split(self, x: Particles) -> Split:
+        """The moved coordinates and what the network says about their maps."""
+        features = circular_features(x[..., self.given], self.n_frequencies)
         dtype = next(self.network.parameters()).dtype
-        found = self.network(features.to(dtype)).to(x.dtype)
-        return found.view(*x.shape[:-1], len(self.moved), self.f.n_parameters)
+        parameters = self.network(features.to(dtype)).to(x.dtype)
+        shape = (*x.shape[:-1], len(self.moved), self.f.n_parameters)
 
-    def _replaced(self, x: Particles, moved: Tensor) -> Particles:
-        columns = list(x.unbind(-1))
-        for k, c in enumerate(self.moved):
-            columns[c] = moved[..., k]
-        return torch.stack(columns, -1)
+        def join(moved: Tensor) -> Particles:
+            columns = list(x.unbind(-1))
+            for k, c in enumerate(self.moved):
+                columns[c] = moved[..., k]
+            return torch.stack(columns, -1)
+
+        return Split(x[..., self.moved], parameters.view(shape), join)
 
 
 @final
@@ -87,37 +81,26 @@ def particle_couplings(
     n_layers: int = 24,
     n_bins: int = 16,
     n_frequencies: int = 8,
-    width: int = 256,
-    n_heads: int = 2,
-    n_blocks: int = 2,
     d: int = 3,
-    dtype: torch.dtype = torch.float32,
-    half_gradients: bool = False,
+    network: Attention | None = None,
     generator: torch.Generator | None = None,
 ) -> Chain:
     """The flow for atomic solids of Wirnsberger et al., in fractional coordinates [0, 1).
 
     Each layer moves one coordinate given the others, then these given that one, by circular
     rational-quadratic splines, and shifts all; the coordinate singled out changes from layer to
-    layer. It starts as the identity. The defaults are the published ones (77 million parameters);
-    ``dtype`` is that of the networks, ``half_gradients`` lets them compute gradients in bfloat16.
+    layer. It starts as the identity. The defaults are the published ones (77 million parameters).
     Source: doi:10.1088/2632-2153/ac6b16.
     """
+    network = network or Attention()
     generator = generator or stream(0, "particle couplings")
     spline = CircularSpline(n_bins, 1.0)
 
     def coupling(moved: Sequence[int]) -> ParticleCoupling:
-        network = Transformer(
-            2 * n_frequencies * (d - len(moved)),
-            len(moved) * spline.n_parameters,
-            width=width,
-            n_heads=n_heads,
-            n_blocks=n_blocks,
-            dtype=dtype,
-            half_gradients=half_gradients,
-            generator=generator,
-        )
-        return ParticleCoupling(moved, d, n_frequencies, spline, network)
+        n_in = 2 * n_frequencies * (d - len(moved))
+        n_out = len(moved) * spline.n_parameters
+        transformer = Transformer(n_in, n_out, network, generator=generator)
+        return ParticleCoupling(moved, d, n_frequencies, spline, transformer)
 
     layers: list[Bijector] = []
     for layer in range(n_layers):

@@ -6,42 +6,33 @@ import torch
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, require_event
-from helmflow.shapes import Configs, Particles, Values
+from helmflow.bijectors.conjugated import Conjugated, View
+from helmflow.shapes import Configs, Particles
 
 
 @final
-class InCell(Bijector):
+class InCell(Conjugated):
     """A map of [0, 1)^3, applied to positions x (batch, n, 3) in a periodic cell.
 
     ``cell`` (3, 3), rows are vectors. The Jacobians of going to fractional coordinates and back
     cancel. Positions come back wrapped into the cell.
     """
 
-    def __init__(self, bijector: Bijector, cell: Tensor) -> None:
-        super().__init__()
-        self.bijector = bijector
-        self.register_buffer("cell", cell)
-        self.register_buffer("to_fractions", torch.linalg.inv(cell))
-
     cell: Tensor
     to_fractions: Tensor
 
-    def forward(self, x: Particles) -> tuple[Particles, Values]:
-        """The map and its log-determinant."""
-        y, log_det = self.bijector.forward(self._fractions(x))
-        return y @ self.cell, log_det
+    def __init__(self, bijector: Bijector, cell: Tensor) -> None:
+        super().__init__(bijector)
+        self.register_buffer("cell", cell)
+        self.register_buffer("to_fractions", torch.linalg.inv(cell))
 
-    def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        """The inverse map and its log-determinant."""
-        x, log_det = self.bijector.inverse(self._fractions(y))
-        return x @ self.cell, log_det
-
-    def _fractions(self, x: Particles) -> Particles:
-        return wrap(x @ self.to_fractions)
+    def view(self, x: Particles) -> View:
+        """Fractional coordinates."""
+        return wrap(x @ self.to_fractions), lambda z: z @ self.cell
 
 
 @final
-class Pinned(Bijector):
+class Pinned(Conjugated):
     """A map of [0, 1)^3 for n - 1 particles, applied to displacements of a crystal of n.
 
     Displacements u (batch, 3n) of zero mean are seen from the last particle, which takes the
@@ -55,34 +46,24 @@ class Pinned(Bijector):
     torus, and this one on the part of u that the torus can tell apart.
     """
 
-    def __init__(self, bijector: Bijector, sites: Tensor, cell: Tensor) -> None:
-        super().__init__()
-        self.bijector = bijector
-        self.register_buffer("cell", cell)
-        self.register_buffer("to_fractions", torch.linalg.inv(cell))
-        self.register_buffer("sites", (sites[:-1] - sites[-1]) @ self.to_fractions)
-
     cell: Tensor
     to_fractions: Tensor
     sites: Tensor
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The map and its log-determinant on the space of zero mean displacement."""
-        y, log_det = self.bijector.forward(self._seen_from_last(x))
-        return self._displacements(y), log_det
+    def __init__(self, bijector: Bijector, sites: Tensor, cell: Tensor) -> None:
+        super().__init__(bijector)
+        self.register_buffer("cell", cell)
+        self.register_buffer("to_fractions", torch.linalg.inv(cell))
+        self.register_buffer("sites", (sites[:-1] - sites[-1]) @ self.to_fractions)
 
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The inverse map and its log-determinant."""
-        x, log_det = self.bijector.inverse(self._seen_from_last(y))
-        return self._displacements(x), log_det
+    def view(self, x: Configs) -> View:
+        """Where the other particles are, seen from the last."""
+        require_event(x, torch.Size([3 * len(self.sites) + 3]))
+        u = x.view(len(x), len(self.sites) + 1, 3)
+        return wrap(self.sites + (u[:, :-1] - u[:, -1:]) @ self.to_fractions), self._displacements
 
-    def _seen_from_last(self, u: Configs) -> Particles:
-        require_event(u, torch.Size([3 * len(self.sites) + 3]))
-        u = u.view(len(u), -1, 3)
-        return wrap(self.sites + (u[:, :-1] - u[:, -1:]) @ self.to_fractions)
-
-    def _displacements(self, x: Particles) -> Configs:
-        v = x - self.sites
+    def _displacements(self, z: Particles) -> Configs:
+        v = z - self.sites
         v = (v - v.detach().round()) @ self.cell
         u = torch.cat([v, v.new_zeros(len(v), 1, 3)], 1)
         return (u - u.mean(1, keepdim=True)).flatten(1)

@@ -1,6 +1,7 @@
 """Flows of angles, directions and real numbers together, in one row of coordinates."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -11,12 +12,11 @@ from helmflow.bijectors.elementwise import Composed, Elementwise, ShiftScale
 from helmflow.bijectors.rotation_flows import RotationAutoregressive
 from helmflow.bijectors.sphere_flows import RecursiveSphere
 from helmflow.bijectors.splines import RationalQuadraticSpline
-from helmflow.bijectors.torus_flows import TorusAutoregressive, require_given
+from helmflow.bijectors.torus_flows import TorusAutoregressive
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
-from helmflow.nets.mlp import conditioner
+from helmflow.nets.mlp import Conditioner
 from helmflow.shapes import Configs, Values
-from helmflow.streams import stream
 
 REACH = 5.0
 """Of the splines on the line: beyond it a map is affine."""
@@ -29,29 +29,18 @@ class LineAutoregressive(Bijector):
     ``y_k = f(x_k; net_k(y_1, ..., y_(k-1), given))`` with f a spline of [-5, 5] and an affine map.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: Sequence[int],
-        *,
-        n_bins: int = 12,
-        n_given: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, dim: int, conditioner: Conditioner, *, n_bins: int = 12) -> None:
         super().__init__()
-        self.dim, self.n_given = dim, n_given
-        generator = generator or stream(0, "line flow")
+        self.dim, self.conditioner = dim, conditioner
         spline = RationalQuadraticSpline(n_bins, -REACH, REACH)
         self.elementwise = Composed([spline, ShiftScale()])
         n_out = self.elementwise.n_parameters
-        self.nets = nn.ModuleList(
-            conditioner(n_given + k, hidden, n_out, generator) for k in range(dim)
-        )
+        self.nets = nn.ModuleList(conditioner.network(k, n_out) for k in range(dim))
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """All numbers in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
-        given = require_given(given, self.n_given, x)
+        given = self.conditioner.require_given(given, x)
         done, total = x[:, :0], torch.zeros_like(x[:, 0])
         for k, net in enumerate(self.nets):
             y, log_slope = self.elementwise.forward(x[:, k], net(torch.cat((done, given), -1)))
@@ -61,32 +50,20 @@ class LineAutoregressive(Bijector):
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same with the predecessors of every number known."""
         require_event(y, torch.Size([self.dim]))
-        given = require_given(given, self.n_given, y)
-        found, total = [], torch.zeros_like(y[:, 0])
+        given = self.conditioner.require_given(given, y)
+        numbers, total = [], torch.zeros_like(y[:, 0])
         for k, net in enumerate(self.nets):
             parameters = net(torch.cat((y[:, :k], given), -1))
             x, log_slope = self.elementwise.inverse(y[:, k], parameters)
-            found.append(x)
+            numbers.append(x)
             total = total + log_slope
-        return torch.stack(found, -1), total
-
-
-def _line(
-    dim: int,
-    circle: Elementwise,
-    hidden: Sequence[int],
-    *,
-    n_given: int,
-    generator: torch.Generator | None,
-) -> Bijector:
-    """A flow of real numbers, which need no map of the circle."""
-    return LineAutoregressive(dim, hidden, n_given=n_given, generator=generator)
+        return torch.stack(numbers, -1), total
 
 
 FACTOR_FLOWS: dict[str, Callable[..., Bijector]] = {
     "T": TorusAutoregressive,
     "S": RecursiveSphere,
-    "R": _line,
+    "R": lambda dim, _, conditioner: LineAutoregressive(dim, conditioner),
     "SO": RotationAutoregressive,
 }
 """By the letter of a manifold: its trained flow, which may depend on given numbers."""
@@ -105,10 +82,9 @@ class ProductAutoregressive(Bijector):
         self,
         manifold: Manifold,
         circle: Elementwise,
-        hidden: Sequence[int],
+        conditioner: Conditioner,
         *,
         order: Sequence[int] | None = None,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.manifold = manifold
@@ -116,15 +92,14 @@ class ProductAutoregressive(Bijector):
         self.order = tuple(range(n) if order is None else order)
         if sorted(self.order) != list(range(n)):
             raise InputError("order", f"a permutation of 0 to {n - 1}", self.order)
-        generator = generator or stream(0, "product flow")
         maps: list[nn.Module] = []
         n_given = 0
         for place in self.order:
             factor = manifold.factors[place]
             if factor.letter not in FACTOR_FLOWS:
                 raise InputError("manifold", f"factors {', '.join(FACTOR_FLOWS)}", repr(factor))
-            flow = FACTOR_FLOWS[factor.letter]
-            maps.append(flow(factor.dim, circle, hidden, n_given=n_given, generator=generator))
+            networks = replace(conditioner, n_given=n_given)
+            maps.append(FACTOR_FLOWS[factor.letter](factor.dim, circle, networks))
             n_given += factor.n_features
         self.maps = nn.ModuleList(maps)
 

@@ -48,7 +48,8 @@ def _search(
         x = following
         if bool((previous <= tolerance).all()):
             break
-    missed = (excess * (-log_slope).exp()).abs().max()
-    if not missed <= _GIVEN_UP:
-        raise ConvergenceError(f"inverse of a monotone map: off by {missed:.3g}", float(missed))
+    missed = (excess * (-log_slope).exp()).abs()
+    if not bool((missed <= _GIVEN_UP).all()):
+        most = float(missed.max())
+        raise ConvergenceError(f"inverse of a monotone map: off by {most:.3g}", most)
     return x

@@ -1,6 +1,5 @@
 """A flow of rotations of space: the same at both quaternions of each."""
 
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -9,13 +8,11 @@ from torch import Tensor
 from helmflow.bijectors.base import Bijector, require_event
 from helmflow.bijectors.elementwise import Elementwise
 from helmflow.bijectors.splines import RationalQuadraticSpline
-from helmflow.bijectors.torus_flows import require_given
 from helmflow.errors import InputError
 from helmflow.manifolds.sphere import normalised
 from helmflow.manifolds.torus import wrap
-from helmflow.nets.mlp import conditioner
+from helmflow.nets.mlp import Conditioner
 from helmflow.shapes import Configs, Values
-from helmflow.streams import stream
 
 
 @final
@@ -29,32 +26,29 @@ class RotationAutoregressive(Bijector):
 
         log det = log g' + log f_a' + log f_b'
 
-    All nets also see ``n_given`` numbers ``given`` (batch, n_given) to both directions.
+    All nets also see the numbers ``given`` (batch, n_given of the conditioner) to both directions.
     """
 
     def __init__(
         self,
         dim: int,
         circle: Elementwise,
-        hidden: Sequence[int],
+        conditioner: Conditioner,
         *,
         n_bins: int = 16,
-        n_given: int = 0,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if dim != 3:
             raise InputError("dim", "3, that of SO(3)", dim)
-        self.circle, self.n_given = circle, n_given
+        self.circle, self.conditioner = circle, conditioner
         self.spline = RationalQuadraticSpline(n_bins, -1.0, 1.0, linear_tails=False)
-        generator = generator or stream(0, "rotation flow")
-        self.height = conditioner(n_given, hidden, self.spline.n_parameters, generator)
-        self.first = conditioner(n_given + 1, hidden, circle.n_parameters, generator)
-        self.second = conditioner(n_given + 3, hidden, circle.n_parameters, generator)
+        self.height = conditioner.network(0, self.spline.n_parameters)
+        self.first = conditioner.network(1, circle.n_parameters)
+        self.second = conditioner.network(3, circle.n_parameters)
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The mapped rotation and the log-determinant."""
-        given = require_given(given, self.n_given, x)
+        given = self.conditioner.require_given(given, x)
         u, a, b = _to_angles(x)
         u, log_height = self.spline.forward(u, self.height(given))
         a, log_first = self.circle.forward(a, self._of_first(u, given))
@@ -63,7 +57,7 @@ class RotationAutoregressive(Bijector):
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same backwards: all conditions are known."""
-        given = require_given(given, self.n_given, y)
+        given = self.conditioner.require_given(given, y)
         u, a, b = _to_angles(y)
         b, log_second = self.circle.inverse(b, self._of_second(u, a, given))
         a, log_first = self.circle.inverse(a, self._of_first(u, given))

@@ -90,5 +90,5 @@ class HarmonicScaling(Bijector):
         return self._stretch(y, 1.0 / self.scale)
 
     def _stretch(self, u: Configs, scale: float) -> tuple[Configs, Values]:
-        dim = u[0].numel() - self.n_translations
+        dim = u.shape[1:].numel() - self.n_translations
         return scale * u, u.new_full((len(u),), dim * math.log(scale))

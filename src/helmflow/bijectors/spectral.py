@@ -51,7 +51,7 @@ class SpectralMap(nn.Module):
         # a constant input stands for an absent context
         sizes = [max(n_context, 1)] if n_colours == 2 else [max(n_context, 1), n_context + 3]
         self.nets = nn.ModuleList(
-            Mlp(n_in, [width, width], n_out, generator=generator) for n_in in sizes
+            Mlp((n_in, width, width, n_out), generator=generator) for n_in in sizes
         )
 
     def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:

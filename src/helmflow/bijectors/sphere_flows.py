@@ -1,7 +1,6 @@
-"""Flows of directions: recursive cylinders, Moebius maps, projective linear maps, rotations."""
+"""Flows of directions: recursive cylinders, projective linear maps, rotations."""
 
 import math
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -10,11 +9,9 @@ from torch import Tensor, nn
 from helmflow.bijectors.base import Bijector, require_event
 from helmflow.bijectors.elementwise import Elementwise
 from helmflow.bijectors.splines import RationalQuadraticSpline
-from helmflow.bijectors.torus_flows import require_given
-from helmflow.errors import InputError
 from helmflow.manifolds.sphere import normalised
 from helmflow.manifolds.torus import wrap
-from helmflow.nets.mlp import conditioner
+from helmflow.nets.mlp import Conditioner
 from helmflow.shapes import Configs, Values
 from helmflow.streams import stream
 
@@ -30,52 +27,47 @@ class RecursiveSphere(Bijector):
 
     where the last term is evaluated without cancellation at the poles. The parameters of the
     angle fade like sqrt(1 - r^2), as those of smooth functions do. Poles stay where they are:
-    put `SphereRotation` between such layers. S^1 has no heights. All nets also see ``n_given``
-    numbers ``given`` (batch, n_given) to both directions.
+    put `SphereRotation` between such layers. S^1 has no heights. All nets also see the numbers
+    ``given`` (batch, n_given of the conditioner) to both directions.
     """
 
     def __init__(
         self,
         dim: int,
         circle: Elementwise,
-        hidden: Sequence[int],
+        conditioner: Conditioner,
         *,
         n_bins: int = 16,
-        n_given: int = 0,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.dim, self.circle, self.n_given = dim, circle, n_given
+        self.dim, self.circle, self.conditioner = dim, circle, conditioner
         self.spline = RationalQuadraticSpline(n_bins, -1.0, 1.0, linear_tails=False)
-        generator = generator or stream(0, "sphere flow")
-        self.heights = nn.ModuleList(
-            conditioner(n_given + k, hidden, self.spline.n_parameters, generator)
-            for k in range(dim - 1)
-        )
-        self.angle = conditioner(n_given + 3 * (dim - 1), hidden, circle.n_parameters, generator)
+        n_out = self.spline.n_parameters
+        self.heights = nn.ModuleList(conditioner.network(k, n_out) for k in range(dim - 1))
+        self.angle = conditioner.network(3 * (dim - 1), circle.n_parameters)
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The mapped direction and the log-determinant on the sphere."""
-        given = require_given(given, self.n_given, x)
+        given = self.conditioner.require_given(given, x)
         heights, angle = _to_cylinders(x, self.dim)
-        found: list[Tensor] = []
+        moved: list[Tensor] = []
         total = torch.zeros_like(angle)
         for k, r in enumerate(heights):
-            parameters = self._of_height(k, found, given)
+            parameters = self._of_height(k, moved, given)
             new, log_slope = self.spline.forward(r, parameters)
             total = total + log_slope
             power = 0.5 * (self.dim - k) - 1.0
             if power:
                 total = total + power * self.spline.log_end_ratio(r, parameters)
-            found.append(new)
-        new_angle, log_slope = self.circle.forward(angle, self._of_angle(found, given))
-        return _from_cylinders(found, new_angle), total + log_slope
+            moved.append(new)
+        new_angle, log_slope = self.circle.forward(angle, self._of_angle(moved, given))
+        return _from_cylinders(moved, new_angle), total + log_slope
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same backwards: all conditions are known."""
-        given = require_given(given, self.n_given, y)
+        given = self.conditioner.require_given(given, y)
         heights, angle = _to_cylinders(y, self.dim)
-        found: list[Tensor] = []
+        moved: list[Tensor] = []
         old_angle, total = self.circle.inverse(angle, self._of_angle(heights, given))
         for k, r in enumerate(heights):
             parameters = self._of_height(k, heights[:k], given)
@@ -84,11 +76,11 @@ class RecursiveSphere(Bijector):
             power = 0.5 * (self.dim - k) - 1.0
             if power:
                 total = total - power * self.spline.log_end_ratio(old, parameters)
-            found.append(old)
-        return _from_cylinders(found, old_angle), total
+            moved.append(old)
+        return _from_cylinders(moved, old_angle), total
 
-    def _of_height(self, k: int, found: list[Tensor], given: Tensor) -> Tensor:
-        return self.heights[k](torch.cat((*(r[:, None] for r in found), given), -1))
+    def _of_height(self, k: int, heights: list[Tensor], given: Tensor) -> Tensor:
+        return self.heights[k](torch.cat((*(r[:, None] for r in heights), given), -1))
 
     def _of_angle(self, heights: list[Tensor], given: Tensor) -> Tensor:
         r = torch.stack(heights, -1) if heights else given[:, :0]
@@ -145,41 +137,6 @@ class SphereRotation(Bijector):
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """``R' y`` and zeros."""
         return y @ self.matrix(), torch.zeros_like(y[:, 0])
-
-
-@final
-class SphereMoebius(Bijector):
-    """``h_w(x) = (1 - |w|^2)/|x - w|^2 (x - w) - w`` with w inside the ball; inverse ``h_-w``.
-
-    ``log det = D log[(1 - |w|^2)/|x - w|^2]``. Pushes the uniform density to the spherical
-    Cauchy with its mode at -w/|w|. Source: S. Kato, P. McCullagh, arXiv:1510.07679.
-    """
-
-    def __init__(self, dim: int, centre: Tensor | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-        start = torch.zeros(dim + 1, dtype=torch.float64) if centre is None else centre
-        if start.shape != (dim + 1,) or not float(start.norm()) < 1.0:
-            raise InputError("centre", f"a point inside the unit ball of R^{dim + 1}", start)
-        # w = v/sqrt(1 + |v|^2) covers the ball
-        self.free = nn.Parameter(start / (1.0 - start.square().sum()).sqrt())
-
-    def centre(self) -> Tensor:
-        """w (D + 1,)."""
-        return self.free * (1.0 + self.free.square().sum()).rsqrt()
-
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``h_w(x)`` and its log-determinant."""
-        return self._map(x, self.centre())
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """``h_-w(y)`` and its log-determinant."""
-        return self._map(y, -self.centre())
-
-    def _map(self, x: Configs, w: Tensor) -> tuple[Configs, Values]:
-        apart = x - w
-        ratio = (1.0 - w.square().sum()) / apart.square().sum(-1, keepdim=True)
-        return normalised(ratio * apart - w), self.dim * ratio[:, 0].log()
 
 
 @final

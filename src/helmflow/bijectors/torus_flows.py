@@ -1,6 +1,8 @@
-"""Flows of many angles: one after the other, half given half, and along a ring."""
+"""Flows of many angles: one after the other, or some given the others."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import final
 
 import torch
@@ -8,13 +10,13 @@ from torch import Tensor, nn
 
 from helmflow.bijectors.base import Bijector, require_event
 from helmflow.bijectors.circle_maps import MoebiusMixture, Rotation
+from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.elementwise import Composed, Elementwise
 from helmflow.errors import InputError
 from helmflow.manifolds.torus import wrap
-from helmflow.nets.mlp import Constant, Mlp, conditioner
+from helmflow.nets.mlp import Conditioner
 from helmflow.nets.side_by_side import side_by_side
 from helmflow.shapes import Configs, Values
-from helmflow.streams import stream
 
 
 def circle_map(n_centres: int) -> Elementwise:
@@ -33,8 +35,8 @@ class TorusAutoregressive(Bijector):
     the torus, and no continuous function of cosines and sines could follow it otherwise.
 
     ``seen`` says for each angle which of those before it its net is shown, all by default: what
-    an energy of few neighbours needs (`elimination`). All nets also see ``n_given`` numbers
-    ``given`` (batch, n_given) to both directions. The inverse is one pass.
+    an energy of few neighbours needs (`elimination`). All nets also see the numbers ``given``
+    (batch, n_given of the conditioner) to both directions. The inverse is one pass.
     """
 
     columns: Tensor
@@ -43,17 +45,15 @@ class TorusAutoregressive(Bijector):
         self,
         dim: int,
         elementwise: Elementwise,
-        hidden: Sequence[int],
+        conditioner: Conditioner,
         *,
         order: Sequence[int] | None = None,
         relative: bool = False,
         seen: Sequence[Sequence[int]] | None = None,
-        n_given: int = 0,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.elementwise, self.relative = dim, elementwise, relative
-        self.n_given = n_given
+        self.conditioner = conditioner
         self.order = tuple(range(dim) if order is None else order)
         if sorted(self.order) != list(range(dim)):
             raise InputError("order", f"a permutation of 0 to {dim - 1}", self.order)
@@ -62,19 +62,16 @@ class TorusAutoregressive(Bijector):
         most = max(self.sizes)
         padded = [[*places, *[0] * (most - len(places))] for places in shown]
         self.register_buffer("columns", torch.tensor(padded, dtype=torch.int64))
-        generator = generator or stream(0, "torus flow")
         n_out = elementwise.n_parameters
-        self.nets = nn.ModuleList(
-            conditioner(n_given + 2 * n, hidden, n_out, generator) for n in self.sizes
-        )
+        self.nets = nn.ModuleList(conditioner.network(2 * n, n_out) for n in self.sizes)
         # an invariant flow leaves its first angle uniform
-        if relative and not n_given:
+        if relative and not conditioner.n_given:
             self.nets[0].requires_grad_(requires_grad=False)
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """All angles in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
-        given = require_given(given, self.n_given, x)
+        given = self.conditioner.require_given(given, x)
         done: list[Tensor] = [x.new_zeros(0)] * self.dim
         total = torch.zeros_like(x[:, 0])
         for k, (place, net) in enumerate(zip(self.order, self.nets, strict=True)):
@@ -91,13 +88,13 @@ class TorusAutoregressive(Bijector):
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         """The same with every angle's predecessors known: all at once."""
         require_event(y, torch.Size([self.dim]))
-        given = require_given(given, self.n_given, y)
-        own, seen = y[:, self.order], y[:, self.columns]
+        given = self.conditioner.require_given(given, y)
+        angles, seen = y[:, self.order], y[:, self.columns]
         if self.relative:
-            before = torch.cat((torch.zeros_like(own[:, :1]), own[:, :-1]), 1)
-            own, seen = wrap(own - before), seen - before.unsqueeze(-1)
+            before = torch.cat((torch.zeros_like(angles[:, :1]), angles[:, :-1]), 1)
+            angles, seen = wrap(angles - before), seen - before.unsqueeze(-1)
         features = _features(seen, given.unsqueeze(1).expand(-1, self.dim, -1))
-        x, log_slope = self.elementwise.inverse(own, side_by_side(self.nets, features))
+        x, log_slope = self.elementwise.inverse(angles, side_by_side(self.nets, features))
         return torch.empty_like(y).index_copy(1, torch.tensor(self.order), x), log_slope.sum(1)
 
 
@@ -124,121 +121,34 @@ def _features(seen: Tensor, given: Tensor) -> Tensor:
 
 
 @final
-class TorusCoupling(Bijector):
+class TorusCoupling(Coupling):
     """Some angles mapped given the others: ``y_a = f(x_a; net(cos x_b, sin x_b))``, ``y_b = x_b``.
 
     ``moved`` (D,) tells which; both directions cost one pass.
     """
 
+    moving: Tensor
+    resting: Tensor
+
     def __init__(
-        self,
-        moved: Sequence[bool],
-        elementwise: Elementwise,
-        hidden: Sequence[int],
-        *,
-        activation: type[nn.Module] = nn.SiLU,
-        generator: torch.Generator | None = None,
+        self, moved: Sequence[bool], elementwise: Elementwise, conditioner: Conditioner
     ) -> None:
         super().__init__()
         if all(moved) or not any(moved):
             raise InputError("moved", "some angles moved and some not", list(moved))
-        self.elementwise = elementwise
-        self.dim = len(moved)
+        self.dim, self.f = len(moved), elementwise
         moving = torch.tensor(moved)
         self.register_buffer("moving", moving.nonzero()[:, 0])
         self.register_buffer("resting", (~moving).nonzero()[:, 0])
-        self.net = Mlp(
-            2 * len(self.resting),
-            hidden,
-            len(self.moving) * elementwise.n_parameters,
-            activation=activation,
-            generator=generator,
-        )
+        self.shape = (len(self.moving), elementwise.n_parameters)
+        self.net = conditioner.network(2 * len(self.resting), math.prod(self.shape))
 
-    moving: Tensor
-    resting: Tensor
-
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The moved angles mapped, and the sum of their log slopes."""
-        y, log_slope = self.elementwise.forward(x[:, self.moving], self._conditions(x))
-        return x.index_copy(1, self.moving, y), log_slope.sum(1)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The moved angles mapped back."""
-        x, log_slope = self.elementwise.inverse(y[:, self.moving], self._conditions(y))
-        return y.index_copy(1, self.moving, x), log_slope.sum(1)
-
-    def _conditions(self, x: Configs) -> Tensor:
+    def split(self, x: Configs) -> Split:
+        """The moved angles, and parameters that see the others."""
         require_event(x, torch.Size([self.dim]))
         seen = x[:, self.resting]
-        parameters = self.net(torch.cat((seen.cos(), seen.sin()), -1))
-        return parameters.unflatten(-1, (len(self.moving), self.elementwise.n_parameters))
-
-
-@final
-class RingTree(Bijector):
-    """A ring of 2^L angles, refined level by level from its first angle.
-
-    Angle 0 is uniform. Then the angle half-way between two known neighbours l and r follows,
-    ``y_m = y_l + f(x_m; net(cos, sin of y_r - y_l))``, with one net per level, until all are
-    known. Exact in form for any energy of neighbours on a ring that turns with all angles:
-    integrating out every second angle leaves such a ring.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        elementwise: Elementwise,
-        hidden: Sequence[int],
-        *,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        if n < 2 or n & (n - 1):
-            raise InputError("n", "a power of two", n)
-        self.n, self.elementwise = n, elementwise
-        generator = generator or stream(0, "ring tree")
-        n_out = elementwise.n_parameters
-        self.nets = nn.ModuleList(
-            Constant(n_out)
-            if level == 0
-            else Mlp(2, hidden, n_out, activation=nn.Tanh, zero_last=False, generator=generator)
-            for level in range(n.bit_length() - 1)
-        )
-
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """All angles, level by level, and the sum of their log slopes."""
-        require_event(x, torch.Size([self.n]))
-        known, total = x[:, :1], torch.zeros_like(x[:, 0])
-        for level, net in enumerate(self.nets):
-            own = x[:, self._places(level)]
-            y, log_slope = self.elementwise.forward(own, self._conditions(net, known))
-            new = wrap(known + y)
-            known = torch.stack((known, new), -1).flatten(1)
-            total = total + log_slope.sum(1)
-        return known, total
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """Every level at once from known neighbours."""
-        require_event(y, torch.Size([self.n]))
-        x, total = y, torch.zeros_like(y[:, 0])
-        for level, net in enumerate(self.nets):
-            known = y[:, :: self.n >> level]
-            places = self._places(level)
-            own, log_slope = self.elementwise.inverse(
-                wrap(y[:, places] - known), self._conditions(net, known)
-            )
-            x = x.index_copy(1, torch.tensor(places), own)
-            total = total + log_slope.sum(1)
-        return x, total
-
-    def _places(self, level: int) -> list[int]:
-        spacing = self.n >> level
-        return list(range(spacing // 2, self.n, spacing))
-
-    def _conditions(self, net: nn.Module, known: Tensor) -> Tensor:
-        difference = known.roll(-1, 1) - known
-        return net(torch.stack((difference.cos(), difference.sin()), -1))
+        parameters = self.net(torch.cat((seen.cos(), seen.sin()), -1)).unflatten(-1, self.shape)
+        return Split(x[:, self.moving], parameters, partial(x.index_copy, 1, self.moving))
 
 
 @final
@@ -272,13 +182,3 @@ class TorusFrame(Bijector):
         """``M^-1 y`` in [0, 2 pi), and zeros."""
         require_event(y, torch.Size([len(self.matrix)]))
         return wrap(y @ self.back.T), torch.zeros_like(y[:, 0])
-
-
-def require_given(given: Tensor | None, n: int, like: Configs) -> Tensor:
-    """What a flow is conditioned on, (batch, n); raises InputError for another shape."""
-    if given is None and n == 0:
-        return like.new_zeros(len(like), 0)
-    if given is None or given.shape != (len(like), n):
-        got = "nothing" if given is None else tuple(given.shape)
-        raise InputError("given", f"shape ({len(like)}, {n})", got)
-    return given

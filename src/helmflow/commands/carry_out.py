@@ -5,7 +5,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
@@ -14,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from helmflow.results import Check, Result
+    from helmflow.results import Result
 
 
 def carry_out(
@@ -22,7 +21,6 @@ def carry_out(
     files: Sequence[Path],
     settings: Mapping[str, object],
     compute: "Callable[[], tuple[Result, Mapping[str, np.ndarray]]]",
-    notes: "Sequence[Check]",
     *,
     as_json: bool,
 ) -> Never:
@@ -32,16 +30,13 @@ def carry_out(
     whose work failed or was interrupted.
     """
     from helmflow.report.page import write_page
-    from helmflow.results import grade, in_one_go
+    from helmflow.results import in_one_go
 
     digest = hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
     text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     command = shlex.join(["helmflow", *sys.argv[1:]])
     with in_one_go(out, text, digest, system=command) as directory:
         result, arrays = compute()
-        checks = [*result.checks, *notes]
-        letter, reason = grade(checks, one_sided=False)
-        result = replace(result, checks=tuple(checks), grade=letter, reason=reason)
         directory.write_work(arrays)
         directory.write_result(result)
         write_page(directory)

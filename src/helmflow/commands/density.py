@@ -15,9 +15,6 @@ from helmflow.tables import nearest
 ARRAYS = ("x", "log_weights")
 """Of a file of samples; another one would be a misspelt one."""
 
-FLOW = "flow.safetensors"
-"""In the run directory: the fitted flow, from which `helmflow sample` draws."""
-
 TURN, ROUNDING = 2.0 * math.pi, 1e-6
 
 if TYPE_CHECKING:
@@ -42,27 +39,28 @@ def density(
     """A flow fitted to sampled angles, and free-energy differences of basins with errors."""
     with mistakes_in_one_line():
         from helmflow.families.density.from_samples import fit_samples
-        from helmflow.families.density.likelihood import keep
+        from helmflow.results import FLOW
+        from helmflow.skeleton.kept import write_kept
 
         boxes = _boxes(basin)
         x, log_weights = _read(samples)
 
         def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
-            found = fit_samples(x, boxes, log_weights=log_weights, seed=seed, name=out.name)
-            keep(found.flow, found.size, out / FLOW)
-            return found.result, found.arrays
+            fitted = fit_samples(x, boxes, log_weights=log_weights, seed=seed, name=out.name)
+            write_kept(out / FLOW, fitted.kept(), {})
+            return fitted.result, fitted.arrays
 
         settings = {"seed": seed, "basin": basin}
-        carry_out(out, [samples], settings, compute, [], as_json=as_json)
+        carry_out(out, [samples], settings, compute, as_json=as_json)
 
 
 def _boxes(basins: list[str]) -> dict[str, list[tuple[float, float]]]:
-    found: dict[str, list[tuple[float, float]]] = {}
+    boxes: dict[str, list[tuple[float, float]]] = {}
     for name, ranges in map(_parsed, basins):
-        if name in found:
+        if name in boxes:
             raise InputError("basin", "names that differ", f"two of the name {name}")
-        found[name] = ranges
-    return found
+        boxes[name] = ranges
+    return boxes
 
 
 def _parsed(text: str) -> tuple[str, list[tuple[float, float]]]:

@@ -47,26 +47,24 @@ def mbar(
     """Free energies of several sampled OpenMM states, in the order given."""
     with mistakes_in_one_line(), workers(threads) as executor:
         from helmflow.families.two_states.multistate import multistate
-        from helmflow.families.two_states.openmm_files import joint_notes, read_states
+        from helmflow.families.two_states.openmm_files import Reading, joint_notes, read_states
 
+        reading = Reading(start, stride, platform, executor)
         with silent_libraries():
-            found = read_states(
+            sampled = read_states(
                 [(f"system {k}", path) for k, path in enumerate(system)],
                 [(f"traj {k}", path) for k, path in enumerate(traj)],
                 topology,
                 temperature,
                 pressure=pressure,
-                platform=platform,
-                executor=executor,
-                start=start,
-                stride=stride,
+                reading=reading,
             )
 
         def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
-            states, samples = [s.state for s in found], [s.samples for s in found]
-            made = multistate(states, samples, seed=seed, name=out.name)
-            return made.result, made.arrays()
+            states, samples = [s.state for s in sampled], [s.samples for s in sampled]
+            notes = joint_notes(sampled)
+            computed = multistate(states, samples, seed=seed, name=out.name, notes=notes)
+            return computed.result, computed.arrays()
 
-        settings = inputs(temperature, pressure, seed, platform, threads, start, stride)
-        files = [*system, *traj, topology]
-        carry_out(out, files, settings, compute, joint_notes(found), as_json=as_json)
+        settings = inputs(temperature, pressure, seed, threads, reading)
+        carry_out(out, [*system, *traj, topology], settings, compute, as_json=as_json)

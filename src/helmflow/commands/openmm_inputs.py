@@ -13,6 +13,8 @@ import typer
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from helmflow.families.two_states.openmm_files import Reading
+
 Topology = Annotated[Path, typer.Option(help="PDB of the particles, in the systems' order.")]
 Temperature = Annotated[float, typer.Option(help="Of both states, in kelvin.")]
 Pressure = Annotated[
@@ -28,25 +30,19 @@ Stride = Annotated[int, typer.Option(min=1, help="Every n-th frame is used.")]
 
 
 def inputs(
-    temperature: float,
-    pressure: float | None,
-    seed: int,
-    platform: str,
-    threads: int,
-    start: int,
-    stride: int,
+    temperature: float, pressure: float | None, seed: int, threads: int, reading: "Reading"
 ) -> dict[str, object]:
     """The common options that shape a number, for ``settings.toml``."""
-    found = {
+    options = {
         "temperature": temperature,
         "pressure": pressure,
         "seed": seed,
-        "platform": platform,
+        "platform": reading.platform,
         "threads": threads,
-        "start": start,
-        "stride": stride,
+        "start": reading.start,
+        "stride": reading.stride,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @contextmanager

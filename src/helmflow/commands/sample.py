@@ -68,21 +68,20 @@ def _from_flow_of_samples(
     run_dir: Path, out: Path, suffix: str, n: int, seed: int, *, weights: bool
 ) -> None:
     """Draws from the flow of `helmflow density`: no energy is known that would make them exact."""
-    from helmflow.commands.density import FLOW
+    from helmflow.families.density.likelihood import FORM, KIND
+    from helmflow.skeleton.kept import read_flow
 
-    if not (run_dir / FLOW).is_file():
-        raise InputError("run", "a run that keeps a flow", run_dir)
+    flow, _ = FORM.unpack(read_flow(run_dir, [KIND], {}))
     if weights or suffix != ".npz":
         expected = "an .npz file without weights: the density is known by its samples alone"
         raise InputError("out", expected, "--weights" if weights else out)
     import torch
 
     from helmflow.families.configuration_files import write_arrays
-    from helmflow.families.density.likelihood import kept
     from helmflow.streams import stream
 
     with torch.no_grad():
-        x, log_q = kept(run_dir / FLOW).sample_and_log_prob(n, stream(seed, "proposals"))
+        x, log_q = flow.sample_and_log_prob(n, stream(seed, "proposals"))
     write_arrays(out, {"x": x.numpy(), "log_q": log_q.numpy()})
     typer.echo(f"{out}: {n} independent samples of the fitted flow, with its log density")
 

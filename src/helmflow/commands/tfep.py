@@ -28,10 +28,7 @@ from helmflow.commands.openmm_inputs import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from helmflow.bijectors.base import Bijector
-    from helmflow.families.two_states.openmm_files import Sampled
     from helmflow.results import Result
-    from helmflow.training.map_fit import MapFit
 
 Steps = Annotated[int, typer.Option(min=1, help="Of training: --map trained, periodic, refined.")]
 Solute = Annotated[
@@ -84,10 +81,11 @@ def tfep(
 ) -> None:
     """Free-energy difference of two sampled OpenMM states, without and with a map."""
     with mistakes_in_one_line(), workers(threads) as executor:
-        from helmflow.families.two_states.openmm_files import joint_notes, read_states
+        from helmflow.families.two_states.openmm_files import Reading, joint_notes, read_states
         from helmflow.families.two_states.openmm_maps import choose_map
         from helmflow.families.two_states.targeted import targeted_fep
 
+        reading = Reading(start, stride, platform, executor)
         with silent_libraries():
             a, b = read_states(
                 [("system-a", system_a), ("system-b", system_b)],
@@ -95,27 +93,26 @@ def tfep(
                 topology,
                 temperature,
                 pressure=pressure,
-                platform=platform,
-                executor=executor,
-                start=start,
-                stride=stride,
+                reading=reading,
             )
-        chosen = choose_map(map_.value, a, b, steps, solute)
+        fit, notes = choose_map(map_.value, a, b, steps, solute), joint_notes([a, b])
+        pair = (a.state, b.state, a.samples, b.samples)
         if shard:
-            made = _shard(a, b, shard, chosen, seed, out)
-            typer.echo(f"wrote {made}")
+            from helmflow.families.two_states.shard_files import save_shard
+            from helmflow.families.two_states.shards import work_shard
+
+            made = work_shard(*pair, part=_part(shard), map=fit, seed=seed, notes=notes)
+            typer.echo(f"wrote {save_shard(out, made)}")
             raise typer.Exit
 
         def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
-            found = targeted_fep(
-                a.state, b.state, a.samples, b.samples, map=chosen, seed=seed, name=out.name
-            )
-            return found.result, found.arrays()
+            compared = targeted_fep(*pair, map=fit, seed=seed, name=out.name, notes=notes)
+            return compared.result, compared.arrays()
 
         settings = {"map": map_.value, "steps": steps, "solute": solute}
-        settings |= inputs(temperature, pressure, seed, platform, threads, start, stride)
+        settings |= inputs(temperature, pressure, seed, threads, reading)
         files = [system_a, system_b, traj_a, traj_b, topology]
-        carry_out(out, files, settings, compute, joint_notes([a, b]), as_json=as_json)
+        carry_out(out, files, settings, compute, as_json=as_json)
 
 
 def merge(
@@ -132,25 +129,18 @@ def merge(
         loaded = load_shards(shards)
 
         def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
-            found = merge_shards(loaded, seed=seed, name=out.name)
-            return found.result, found.arrays()
+            merged = merge_shards(loaded, seed=seed, name=out.name)
+            return merged.result, merged.arrays()
 
         files = sorted(shards.glob("shard-*.npz"))
-        carry_out(out, files, {"seed": seed}, compute, [], as_json=as_json)
+        carry_out(out, files, {"seed": seed}, compute, as_json=as_json)
 
 
-def _shard(
-    a: "Sampled", b: "Sampled", text: str, fit: "Bijector | MapFit | None", seed: int, out: Path
-) -> Path:
+def _part(text: str) -> tuple[int, int]:
+    """Which shard of how many; raises InputError for anything but i/n."""
     from helmflow.errors import InputError
-    from helmflow.families.two_states.openmm_files import joint_notes
-    from helmflow.families.two_states.shard_files import save_shard
-    from helmflow.families.two_states.shards import work_shard
 
     first, _, last = text.partition("/")
     if not (first.isdecimal() and last.isdecimal()):
         raise InputError("shard", "i/n, for example 3/8", text)
-    part = (int(first), int(last))
-    states, samples = (a.state, b.state), (a.samples, b.samples)
-    made = work_shard(*states, *samples, part=part, map=fit, seed=seed, notes=joint_notes([a, b]))
-    return save_shard(out, made)
+    return int(first), int(last)

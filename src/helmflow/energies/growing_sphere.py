@@ -63,20 +63,20 @@ class GrowingSphere(Energy):
     ) -> tuple[Values, Values, Particles]:
         """Energies, their derivatives dU/dR, and gradients, with a radius for every row.
 
-        Infinite where particles coincide; the gradient is zeros when it is not asked for.
+        Infinite where particles coincide; the gradient is empty when it is not asked for.
         """
-        from helmflow.kernels.solvation import Solvent, energies
+        from helmflow.kernels.solvation import Growth, Solvent, energies
 
         if x.shape[1:] != (self.n_particles, 3):
             raise InputError("x", f"shape (batch, {self.n_particles}, 3)", tuple(x.shape))
         rows = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float64)
         rows = rows.reshape(len(rows), 3 * self.n_particles)
-        energy, slope, out = np.empty(len(rows)), np.empty(len(rows)), np.zeros_like(rows)
-        solvent = Solvent(self.box, self.cutoff, self.shift)
-        energies(rows, radii.numpy(), solvent, energy, slope, out, gradient)
-        energy = np.where(np.isfinite(energy), energy, np.inf)
-        return (
-            torch.from_numpy(energy),
-            torch.from_numpy(slope),
-            torch.from_numpy(out).reshape(x.shape),
+        out = Growth(
+            np.empty(len(rows)),
+            np.empty(len(rows)),
+            np.empty((len(rows), rows.shape[1] if gradient else 0)),
         )
+        energies(rows, radii.numpy(), Solvent(self.box, self.cutoff, self.shift), out)
+        energy = np.where(np.isfinite(out.energy), out.energy, np.inf)
+        gradients = torch.from_numpy(out.gradient).unflatten(1, (-1, 3))
+        return torch.from_numpy(energy), torch.from_numpy(out.slope), gradients

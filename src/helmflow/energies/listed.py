@@ -8,7 +8,8 @@ so exactly those configurations use it; any other gets a list of its own.
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import InitVar, dataclass, field
+from typing import Literal, dataclass_transform
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from helmflow.energies.base import ParticleEnergy
 from helmflow.energies.neighbours import all_images, check_separated, nearest_images
 from helmflow.errors import InputError
-from helmflow.kernels.pairs import PairList, select_pairs
+from helmflow.kernels.pairs import Energies, PairList, Traces, select_pairs
 from helmflow.manifolds.periodic import PeriodicCell
 from helmflow.shapes import Particles, Values
 
@@ -30,34 +31,46 @@ MOST_PAIRS = 2e7
 """Pairs beyond which the list would not fit into the memory of a workstation."""
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ListedEnergy(ParticleEnergy):
-    """A potential of finite range ``range_`` in a crystal.
+    """A potential of finite ``range`` in a crystal; a subclass names its parameters as fields.
 
     ``images="all"`` is the infinite periodic crystal. ``images="nearest"`` counts every pair once
     at its nearest image, which differs when the range exceeds half a cell; some published toy
     systems are defined that way. Leave it out where both are the same.
 
-    Raises ``InputError`` when the choice matters and was not made, when nearest images are asked
-    of a slanted cell, and when two sites are closer than ``closest``.
+    Args:
+        reference: sites (n, 3).
+        cell_matrix: periodic cell (3, 3), rows are its vectors.
+        images: which periodic images count.
+        skin: how much further than the range neighbours are listed.
+
+    Raises:
+        InputError: the choice of images matters and was not made, nearest images are asked of a
+            slanted cell, or two sites are closer than ``closest``.
     """
 
-    def __init__(
-        self,
-        reference: Tensor,
-        cell_matrix: Tensor,
-        *,
-        range_: float,
-        skin: float,
-        closest: float,
-        images: Images | None,
-    ) -> None:
+    reference: InitVar[Tensor] = field(kw_only=False)
+    cell_matrix: InitVar[Tensor] = field(kw_only=False)
+    images: Images | None = None
+    skin: float | None = None
+
+    # Subtracted from every pair in range; no field of its own.
+    offset = 0.0
+
+    def __init_subclass__(cls) -> None:
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+
+    def __post_init__(self, reference: Tensor, cell_matrix: Tensor) -> None:
+        self.check_parameters()
         super().__init__(reference, PeriodicCell(cell_matrix))
-        self.range = range_
         self.farthest = _FARTHEST * float(self.cell.heights.max())
-        self.nearest = self._is_nearest(images)
+        self.nearest = self._is_nearest()
+        skin = self.usual_skin if self.skin is None else self.skin
         if not skin >= 0:
             raise InputError("potential.skin", "a length, zero or positive", skin)
-        reach = 4.0 / 3.0 * math.pi * (range_ + (0.0 if self.nearest else skin)) ** 3
+        reach = 4.0 / 3.0 * math.pi * (self.range + (0.0 if self.nearest else skin)) ** 3
         neighbours = reach * self.n_particles / self.cell.volume
         if not self.nearest and neighbours * self.n_particles > MOST_PAIRS:
             raise InputError(
@@ -65,17 +78,44 @@ class ListedEnergy(ParticleEnergy):
                 f"a range and skin with at most {MOST_PAIRS:.0e} pairs in all",
                 f"{neighbours:.0f} neighbours of each of {self.n_particles} particles",
             )
-        check_separated(self.reference, self.cell, closest)
+        check_separated(self.reference, self.cell, self.closest)
         if self.nearest:
-            self.skin = float("inf")
-            self.pairs = nearest_images(self.reference)
-            self.box = self.cell.matrix.diagonal().numpy().copy()
+            self.skin = math.inf
+            box = self.cell.matrix.diagonal().numpy().copy()
+            self.pairs = nearest_images(self.reference)._replace(box=box)
         else:
             self.skin = skin
-            self.pairs = self._list(self.reference, range_ + skin)
-            self.box = None
+            self.pairs = self._list(self.reference, self.range + skin)
 
-    def _is_nearest(self, images: Images | None) -> bool:
+    @abstractmethod
+    def check_parameters(self) -> None:
+        """Raise ``InputError`` where the parameters make no potential."""
+
+    def _require(self, condition: bool, name: str, expected: str) -> None:
+        if not condition:
+            raise InputError(f"potential.{name}", expected, getattr(self, name))
+
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            self._require(0.0 < getattr(self, name) < math.inf, name, "a positive number")
+
+    @property
+    @abstractmethod
+    def range(self) -> float:
+        """Distance from which on atoms do not interact."""
+
+    @property
+    @abstractmethod
+    def usual_skin(self) -> float:
+        """The skin where none is asked for."""
+
+    @property
+    @abstractmethod
+    def closest(self) -> float:
+        """Distance below which two sites of a structure are taken for a mistake."""
+
+    def _is_nearest(self) -> bool:
+        images = self.images
         shortest = float(self.cell.heights.min())
         if images is None and self.range > shortest / 2:
             expected = f'"all" or "nearest": the range {self.range:.6g} exceeds half the cell'
@@ -127,7 +167,7 @@ class ListedEnergy(ParticleEnergy):
             energy: np.ndarray,
             slope: np.ndarray,
         ) -> None:
-            kernel(rows, pairs, self.box, parameters, energy, slope, extent, gradient)
+            kernel(rows, pairs, parameters, Energies(energy, slope, extent))
 
         rows = self._rows(u)
         energy = np.empty(len(rows))
@@ -150,7 +190,7 @@ class ListedEnergy(ParticleEnergy):
         def evaluate(
             rows: np.ndarray, pairs: PairList, extent: np.ndarray, trace: np.ndarray
         ) -> None:
-            kernel(rows, pairs, self.box, parameters, matrix, trace, extent)
+            kernel(rows, pairs, parameters, matrix, Traces(trace, extent))
 
         rows = self._rows(u)
         trace = np.empty(len(rows))
@@ -210,7 +250,7 @@ class ListedEnergy(ParticleEnergy):
         start = torch.from_numpy(first).to(u.device)
         end = torch.from_numpy(pairs.index.astype(np.int64)).to(u.device)
         d = torch.from_numpy(pairs.vectors).reshape(-1, 3).to(u) + u[:, end] - u[:, start]
-        if self.box is not None:
-            box = torch.from_numpy(self.box).to(u)
+        if pairs.box is not None:
+            box = torch.from_numpy(pairs.box).to(u)
             d = d - box * (d / box).round()
         return self._from_vectors(d, start, end)

@@ -43,8 +43,8 @@ class SoftenedCore:
         self.start = LINEAR_BELOW[type(energy)] * energy.sigma
         self.closest = CLOSEST * energy.sigma
         at = torch.tensor(self.start, dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad(_pair(energy, at), at)
-        self._value, self._slope = _pair(energy, at).item(), slope.item()
+        (slope,) = torch.autograd.grad(self._pair(at), at)
+        self._value, self._slope = self._pair(at).item(), slope.item()
         apart = energy.cell.minimum_image(energy.reference[:, None] - energy.reference)
         nearest = apart.norm(dim=2).fill_diagonal_(torch.inf).min().item()
         self._safe = 0.5 * (nearest - self.start)
@@ -81,7 +81,7 @@ class SoftenedCore:
         r = self._distances(leaf, self.energy.range if from_scratch else self.start)
         extra = self._soft(r).sum()
         if not from_scratch:
-            extra = extra - _pair(self.energy, r).sum()
+            extra = extra - self._pair(r).sum()
             (slope,) = torch.autograd.grad(extra, leaf)
             return value + extra.detach(), gradient + slope
         (slope,) = torch.autograd.grad(extra, leaf)
@@ -89,7 +89,10 @@ class SoftenedCore:
 
     def _soft(self, r: Tensor) -> Tensor:
         line = self._value + self._slope * (r.clamp_min(self.closest) - self.start)
-        return torch.where(r < self.start, line, _pair(self.energy, r.clamp_min(self.start)))
+        return torch.where(r < self.start, line, self._pair(r.clamp_min(self.start)))
+
+    def _pair(self, r: Tensor) -> Tensor:
+        return self.energy.pair_energy(r) - self.energy.offset
 
     def _distances(self, u: Tensor, cutoff: float) -> Tensor:
         """Distances (pairs,) below the cutoff, differentiable in u (n, 3)."""
@@ -112,11 +115,3 @@ def _ends(pairs: PairList) -> tuple[Tensor, Tensor, Tensor]:
     first = np.repeat(np.arange(len(pairs.offsets) - 1), np.diff(pairs.offsets))
     second = torch.from_numpy(pairs.index.astype(np.int64))
     return torch.from_numpy(first), second, torch.from_numpy(pairs.vectors).view(-1, 3)
-
-
-def _pair(energy: ListedEnergy, r: Tensor) -> Tensor:
-    if isinstance(energy, LennardJones):
-        s6 = (energy.sigma / r) ** 6
-        return 4.0 * energy.epsilon * s6 * (s6 - 1.0) - energy.shift
-    tail = (energy.sigma / (r - energy.a * energy.sigma)).exp()
-    return energy.A * energy.epsilon * (energy.B * (energy.sigma / r) ** 4 - 1.0) * tail

@@ -6,8 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from helmflow.energies.listed import Images, ListedEnergy
-from helmflow.errors import InputError
+from helmflow.energies.listed import ListedEnergy
 from helmflow.shapes import Values
 
 # Where the tail exp(sigma / (r - a sigma)) is cut: exp(-50) = 2e-22.
@@ -39,39 +38,33 @@ class StillingerWeber(ListedEnergy):
     doi:10.1021/jp805227c.
     """
 
-    def __init__(
-        self,
-        reference: Tensor,
-        cell_matrix: Tensor,
-        *,
-        epsilon: float,
-        sigma: float,
-        A: float,
-        B: float,
-        a: float,
-        lambda_: float,
-        gamma: float,
-        cos_theta0: float,
-        images: Images | None = None,
-        skin: float | None = None,
-    ) -> None:
-        positive = {"epsilon": epsilon, "sigma": sigma, "a": a, "gamma": gamma}
-        for name, value in positive.items():
-            if not value > 0:
-                raise InputError(f"potential.{name}", "a positive number", value)
-        # Both exponentials are below 2e-22 between this range and a sigma.
-        range_ = (a - _TAIL * min(1.0, gamma)) * sigma
-        super().__init__(
-            reference,
-            cell_matrix,
-            range_=range_,
-            skin=sigma if skin is None else skin,
-            closest=0.3 * sigma,
-            images=images,
-        )
-        self.epsilon, self.sigma, self.gamma = float(epsilon), float(sigma), float(gamma)
-        self.A, self.B, self.a = float(A), float(B), float(a)
-        self.lambda_, self.cos_theta0 = float(lambda_), float(cos_theta0)
+    epsilon: float
+    sigma: float
+    A: float
+    B: float
+    a: float
+    lambda_: float
+    gamma: float
+    cos_theta0: float
+
+    def check_parameters(self) -> None:
+        """Raise ``InputError`` where a scale is not positive."""
+        self._require_positive("epsilon", "sigma", "a", "gamma")
+
+    @property
+    def range(self) -> float:
+        """Where the tails end: both exponentials are below 2e-22 from here to a sigma."""
+        return (self.a - _TAIL * min(1.0, self.gamma)) * self.sigma
+
+    @property
+    def usual_skin(self) -> float:
+        """One sigma."""
+        return self.sigma
+
+    @property
+    def closest(self) -> float:
+        """Three tenths of a sigma."""
+        return 0.3 * self.sigma
 
     @property
     def continuous_forces(self) -> bool:
@@ -85,28 +78,22 @@ class StillingerWeber(ListedEnergy):
             from helmflow.kernels import stillinger_weber_trace as kernels
         from helmflow.kernels.stillinger_weber import Parameters
 
-        parameters = Parameters(
-            self.epsilon,
-            self.sigma,
-            self.A,
-            self.B,
-            self.a,
-            self.lambda_,
-            self.gamma,
-            self.cos_theta0,
-            self.range,
-        )
-        return getattr(kernels, name), parameters
+        numbers = {name: float(getattr(self, name)) for name in Parameters._fields[:-1]}
+        return getattr(kernels, name), Parameters(**numbers, range_=self.range)
+
+    def pair_energy(self, r: Tensor) -> Tensor:
+        """The two-body part of distances of any shape below a sigma."""
+        y = self.sigma / (r - self.a * self.sigma)
+        return self.A * self.epsilon * (self.B * (self.sigma / r) ** 4 - 1) * y.exp()
 
     def _from_vectors(self, d: Tensor, start: Tensor, end: Tensor) -> Values:
         r2 = d.square().sum(-1)
         inside = r2 < self.range**2
         # Replaced before roots and divisions, so that derivatives outside are zero, not NaN.
         r = torch.where(inside, r2, (self.range / 2) ** 2).sqrt()
-        y = self.sigma / (r - self.a * self.sigma)
-        pair = self.A * self.epsilon * (self.B * (self.sigma / r) ** 4 - 1) * y.exp()
-        two_body = torch.where(inside, pair, 0.0).sum(-1)
+        two_body = torch.where(inside, self.pair_energy(r), 0.0).sum(-1)
 
+        y = self.sigma / (r - self.a * self.sigma)
         g = torch.where(inside, (self.gamma * y).exp(), 0.0).unsqueeze(-1)
         n = d / r.unsqueeze(-1)
         p = g * n

@@ -50,7 +50,7 @@ def _checked(inside: np.ndarray, log_w: np.ndarray) -> tuple[FloatArray, FloatAr
 
 
 def _of_series(series: FloatArray, value: float, method: str, unit: str) -> Estimate:
-    found = integrated_autocorrelation(series)
-    stderr = math.sqrt(float(series.var()) / found.n_eff)
-    diagnostics = {"tau_int": found.tau_int}
-    return Estimate(value, stderr, found.n_eff, method, diagnostics, unit)
+    correlation = integrated_autocorrelation(series)
+    stderr = math.sqrt(float(series.var()) / correlation.n_eff)
+    diagnostics = {"tau_int": correlation.tau_int}
+    return Estimate(value, stderr, correlation.n_eff, method, diagnostics, unit)

@@ -92,9 +92,9 @@ def field_response(
     maps = [FittedFlow(field, sign * delta * weights, n_steps=STEPS) for sign in (-1.0, 1.0)]
     potentials = [family(at - delta), family(at + delta)]
     sides, plain = [], []
-    for chosen, to in ((sides, maps), (plain, [Identity(), Identity()])):
+    for ensembles, to in ((sides, maps), (plain, [Identity(), Identity()])):
         for bijector, potential in zip(to, potentials, strict=True):
-            chosen.append(_side(x, own, bijector, family(at), potential, observable))
+            ensembles.append(_side(x, own, bijector, family(at), potential, observable))
     slope = _slope(x, family, at, delta)
     explained = torch.from_numpy(weights[0]) @ field.stein(x, family(at)(x)[1], 0.0)
     spread = math.hypot(*(_spread(*side) for side in plain))

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmflow.densities.base import Density
 from helmflow.errors import InputError
 from helmflow.estimators.reweighting import kish_ess
 from helmflow.families.registry import family_of
-from helmflow.generalised_work import density_work
+from helmflow.generalised_work import ReducedPotential, density_work
 from helmflow.results import RunDirectory
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.settings import load_settings
@@ -122,6 +123,21 @@ def sample_flow(directory: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
         weights.append(-density_work(x, log_q, u))
     x = family.configurations(torch.cat(parts))
     return _made_exact(system, x, torch.cat(weights), seed)
+
+
+def load_flow(
+    directory: str | Path, system: System | None = None
+) -> tuple[Density, ReducedPotential]:
+    """The flow that a run of method "flow" keeps, and the reduced potential that it is for.
+
+    ``system``: another size of the run's, for flows that serve any. Both take what the flow
+    draws: displacements from the sites (batch, 3N), fields (batch, V). Raises InputError for a
+    system that the flow does not belong to.
+    """
+    files = RunDirectory.open(Path(directory))
+    family = family_of(load_system(files.system) if system is None else system)
+    settings = load_settings(files.path / "settings.toml", {"flow": {"source": str(directory)}})
+    return family.flow(Run(family.system.name, family.accept(settings)))
 
 
 def _made_exact(system: System, x: Tensor, log_weights: Tensor, seed: int) -> FlowSamples:

@@ -118,14 +118,16 @@ def longest_list(pairs):
 
 
 @njit(**INNER)
-def candidates(pairs, i, cutoff, lengths, longest, near, far):
+def candidates(pairs, i, cutoff, block, longest):
     """Pairs of atom ``i`` that can come within the cutoff; returns (near, far) counts.
 
-    The near ones, the first ``near[i]`` of the list, are those whose reference distance is
-    likely to bring some lane inside: they are worth computing without a test. The indices of
-    the others that the displacements allow, |u_i| + |u_j| away from the cutoff, go to ``far``;
-    no other pair can be inside in any lane. ``near`` is kept from block to block.
+    ``block`` has what `pack` found as ``lengths``, and ``longest``. The near pairs, the first
+    ``block.near[i]`` of the list, are those whose reference distance is likely to bring some
+    lane inside: they are worth computing without a test. The indices of the others that the
+    displacements allow, |u_i| + |u_j| away from the cutoff, go to ``block.far``; no other pair
+    can be inside in any lane. ``near`` is kept from block to block.
     """
+    near, far, lengths = block.near, block.far, block.lengths
     first = pairs.offsets[i]
     last = pairs.offsets[i + 1]
     # Capped: one configuration far out must not make its seven neighbours pay for all pairs.
@@ -136,28 +138,36 @@ def candidates(pairs, i, cutoff, lengths, longest, near, far):
     while k > first and item(pairs.distances, k - 1) > likely:
         k -= 1
     near[i] = k - first
-    found = 0
+    allowed = 0
     reach = cutoff + lengths[i]
     while k < last and item(pairs.distances, k) <= reach + longest:
-        far[found] = k
+        far[allowed] = k
         other = item(lengths, np.int64(item(pairs.index, k)))
-        found += np.int64(item(pairs.distances, k) <= reach + other)
+        allowed += np.int64(item(pairs.distances, k) <= reach + other)
         k += 1
-    return near[i], found
+    return near[i], allowed
 
 
 @njit(**INLINE)
-def pair_vector(x, start, there, vectors, k, box):
-    """Vector of pair ``k``, backwards: from the atom stored at ``there`` to the one at ``start``.
+def _nearest(d, box):
+    """A vector rounded to its nearest image, unless ``box`` is None."""
+    # Numba drops a branch on None for an argument, not for a field of one.
+    if box is None:
+        return d
+    return (
+        d[0] - box[0] * nearest_integer(d[0] / box[0]),
+        d[1] - box[1] * nearest_integer(d[1] / box[1]),
+        d[2] - box[2] * nearest_integer(d[2] / box[2]),
+    )
 
-    ``box`` is None, or three lengths: then the vector is rounded to its nearest image.
-    """
+
+@njit(**INLINE)
+def pair_vector(x, start, there, pairs, k):
+    """Vector of pair ``k``, backwards: from its far atom, stored at ``there``, to ``start``."""
     # This way round the loads merge into the subtractions.
-    d0 = start[0] - load(x, there) - item(vectors, 3 * k)
-    d1 = start[1] - load(x, there + LANES) - item(vectors, 3 * k + 1)
-    d2 = start[2] - load(x, there + 2 * LANES) - item(vectors, 3 * k + 2)
-    if box is not None:
-        d0 -= box[0] * nearest_integer(d0 / box[0])
-        d1 -= box[1] * nearest_integer(d1 / box[1])
-        d2 -= box[2] * nearest_integer(d2 / box[2])
-    return d0, d1, d2
+    d = (
+        start[0] - load(x, there) - item(pairs.vectors, 3 * k),
+        start[1] - load(x, there + LANES) - item(pairs.vectors, 3 * k + 1),
+        start[2] - load(x, there + 2 * LANES) - item(pairs.vectors, 3 * k + 2),
+    )
+    return _nearest(d, pairs.box)

@@ -11,8 +11,9 @@ from helmflow.kernels.vectors import dot
 
 
 @njit(**INNER)
-def relative(c, i, a, b, out, at):
-    """Write cov(x_a - x_i, x_b - x_i) to ``out[at : at + 9]``."""
+def relative(c, atoms, out, at):
+    """Write cov(x_a - x_i, x_b - x_i), atoms = (i, a, b), to ``out[at : at + 9]``."""
+    i, a, b = atoms
     for row in range(3):
         for column in range(3):
             out[at + 3 * row + column] = (

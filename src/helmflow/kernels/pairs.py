@@ -1,4 +1,4 @@
-"""The list of neighbours that the compiled kernels walk."""
+"""What kernels of crystals read and fill: the list of neighbours, and arrays of results."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,30 @@ class PairList(NamedTuple):
 
     Pairs ``offsets[i] : offsets[i + 1]`` belong to atom ``i``; pair ``k`` ends at atom
     ``index[k]`` and points along ``vectors[3 k : 3 k + 3]``, at least ``distances[k]`` long. Zero
-    distances say that the reference does not bound the true ones (nearest-image lists).
+    distances say that the reference does not bound the true ones (nearest-image lists). ``box``
+    is None, or three lengths: every pair vector is then rounded to its nearest image.
     """
 
     offsets: np.ndarray
     index: np.ndarray
     vectors: np.ndarray
     distances: np.ndarray
+    box: np.ndarray | None = None
+
+
+class Energies(NamedTuple):
+    """Energies (B,), gradients (B, 3n) or (B, 0), and largest squared displacements (B,)."""
+
+    energy: np.ndarray
+    gradient: np.ndarray
+    extent: np.ndarray
+
+
+class Traces(NamedTuple):
+    """tr(C H) (B,) of a covariance and the Hessian, and largest squared displacements (B,)."""
+
+    trace: np.ndarray
+    extent: np.ndarray
 
 
 def sorted_pairs(
@@ -41,21 +58,23 @@ def both_ends(pairs: PairList) -> PairList:
     n = len(pairs.offsets) - 1
     first = np.repeat(np.arange(n), np.diff(pairs.offsets))
     vectors = pairs.vectors.reshape(-1, 3)
-    return sorted_pairs(
+    twice = sorted_pairs(
         n,
         np.concatenate([first, pairs.index]),
         np.concatenate([pairs.index, first]),
         np.concatenate([vectors, -vectors]),
         np.tile(pairs.distances, 2),
     )
+    return twice._replace(box=pairs.box)
 
 
 def select_pairs(pairs: PairList, reach: float) -> PairList:
     """The pairs no longer than ``reach``."""
-    kept = pairs.distances <= reach
+    within = pairs.distances <= reach
     return PairList(
-        offsets=np.concatenate([[0], np.cumsum(kept)])[pairs.offsets],
-        index=pairs.index[kept],
-        vectors=pairs.vectors.reshape(-1, 3)[kept].reshape(-1),
-        distances=pairs.distances[kept],
+        offsets=np.concatenate([[0], np.cumsum(within)])[pairs.offsets],
+        index=pairs.index[within],
+        vectors=pairs.vectors.reshape(-1, 3)[within].reshape(-1),
+        distances=pairs.distances[within],
+        box=pairs.box,
     )

@@ -1,6 +1,7 @@
 """Vector functions of a position in a periodic cube that have the cube's symmetry."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,6 +16,14 @@ DIRECTIONS = 2
 """Of which the first and the fourth also direct pair fields."""
 
 
+class Directions(NamedTuple):
+    """T^0 and T^3, and the diagonals and elements yz, zx, xy of their symmetric Jacobians."""
+
+    vectors: np.ndarray
+    diagonals: np.ndarray
+    mixed: np.ndarray
+
+
 @njit(**INNER)
 def waves(x, n, box, sines, cosines):
     """sin kx and cos kx of every coordinate, k = 2 pi / box."""
@@ -25,11 +34,9 @@ def waves(x, n, box, sines, cosines):
 
 
 @njit(**INNER)
-def directions(n, box, sines, cosines, vectors, diagonals, mixed):
-    """T^0 and T^3 of every particle and their Jacobians, which are symmetric.
-
-    The Jacobian's diagonal, and its elements yz, zx and xy. T^3 follows T^0 in each array.
-    """
+def directions(n, box, sines, cosines, out):
+    """Fill ``out``, `Directions`, for every particle; T^3 follows T^0 in each array."""
+    vectors, diagonals, mixed = out.vectors, out.diagonals, out.mixed
     k = 2.0 * np.pi / box
     for i in range(n):
         first, second = i * ATOM, (n + i) * ATOM

@@ -1,12 +1,14 @@
 """Stein functions of radial pair potentials, eight configurations at a time."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
 from helmflow.kernels import simd
+from helmflow.kernels.cache import entry
 from helmflow.kernels.vectors import accumulate, fetch, subtract
 
-SIMD_DIGEST = "db7d4ee7473e"
 LOG2_E = 1.4426950408889634
 FAR = 900.0
 """Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""
@@ -14,9 +16,31 @@ FAR = 900.0
 Array = np.ndarray
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_gaussians(t, slope, bend, delta, fade, shrink, n_radial, out):
+class Bonds(NamedTuple):
+    """Bonds between sites ``first`` and ``second``, and an even grid of Gaussians of their length.
+
+    vector: (3 P) reference vectors. spread: (6 P) covariance of the relative displacement (xx yy
+    zz xy xz yz). grid = [first centre, width, spacing, number of Gaussians].
+    """
+
+    first: Array
+    second: Array
+    vector: Array
+    spread: Array
+    grid: Array
+
+
+@numba.njit(**simd.INLINE)
+def _steps(grid):
+    """From one Gaussian to the next, in widths: distance, two factors, and their number."""
+    delta = grid[2] / grid[1]
+    return delta, np.exp(-0.5 * delta * delta), np.exp(-delta * delta), np.int64(grid[3])
+
+
+@numba.njit(**simd.INNER)
+def _add_gaussians(t, slope, bend, steps, out):
     """One bond's part of every Gaussian of an even grid; t is the distance to the first."""
+    delta, fade, shrink, n_radial = steps
     near = t * t < FAR
     t = simd.select(near, t, 0.0)
     # Gaussians on an even grid follow from one another by two multiplications.
@@ -37,22 +61,20 @@ def three(numbers, at):
     return simd.item(numbers, at), simd.item(numbers, at + 1), simd.item(numbers, at + 2)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _block(x, a, first, second, bond, spread, grid, sign, out):
-    """One block; ``out`` holds n_radial + 2 vectors."""
-    width, n_radial = grid[1], np.int64(grid[3])
-    lanes = simd.LANES
-    delta = grid[2] / width
-    fade, shrink = np.exp(-0.5 * delta * delta), np.exp(-delta * delta)
-    inverse_width = 1.0 / width
-    for k in range(n_radial + 2):
+@numba.njit(**simd.INNER)
+def _block(x, a, bonds, sign, out):
+    """One block; ``out`` holds as many vectors as there are Gaussians, and 2."""
+    lanes, grid = simd.LANES, bonds.grid
+    steps = _steps(grid)
+    inverse_width = 1.0 / grid[1]
+    for k in range(steps[3] + 2):
         simd.store(out, k * lanes, simd.splat(0.0))
-    for pair in range(len(first)):
-        i = np.int64(simd.item(first, pair)) * (3 * lanes)
-        j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        dx, dy, dz = three(bond, 3 * pair)
-        cxx, cyy, czz = three(spread, 6 * pair)
-        cxy, cxz, cyz = three(spread, 6 * pair + 3)
+    for pair in range(len(bonds.first)):
+        i = np.int64(simd.item(bonds.first, pair)) * (3 * lanes)
+        j = np.int64(simd.item(bonds.second, pair)) * (3 * lanes)
+        dx, dy, dz = three(bonds.vector, 3 * pair)
+        cxx, cyy, czz = three(bonds.spread, 6 * pair)
+        cxy, cxz, cyz = three(bonds.spread, 6 * pair + 3)
         wx, wy, wz = subtract(fetch(x, j), fetch(x, i))
         ax, ay, az = subtract(fetch(a, j), fetch(a, i))
         trace = cxx + cyy + czz
@@ -75,10 +97,10 @@ def _block(x, a, first, second, bond, spread, grid, sign, out):
         slope = slope * inverse_width
         bend = ncn * (inverse_width * inverse_width)
         t = (r - grid[0]) * inverse_width
-        _add_gaussians(t, slope, bend, delta, fade, shrink, n_radial, out)
+        _add_gaussians(t, slope, bend, steps, out)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def stein(
     u: Array,
     direction: Array,
@@ -93,13 +115,14 @@ def stein(
     """Fill out[k, b] with S_k = grad phi_k . direction - tr[C grad grad phi_k].
 
     phi_0 = sum (n0.w)^2 / 2, phi_1 = sum w^2 / 2 and phi_{2+k} = sum psi_k(|d0 + sign w|) over
-    pairs, w = u_second - u_first, psi_k a Gaussian at grid[0] + k grid[2] of width grid[1].
+    pairs, w = u_second - u_first, psi_k a Gaussian of the grid.
 
-    u, direction: (B, 3 n). bond: (3 P) reference vectors d0, n0 their directions. spread: (6 P)
-    covariance of w (xx yy zz xy xz yz). grid = [centre, width, spacing, number of Gaussians].
+    u, direction: (B, 3 n). Arguments as in `Bonds`: bond holds the vectors d0, n0 are their
+    directions, and spread the covariance of w.
     """
     batch, n = u.shape
     lanes = simd.LANES
+    bonds = Bonds(first, second, bond, spread, grid)
     x, a = np.empty(n * lanes), np.empty(n * lanes)
     sums = np.empty((np.int64(grid[3]) + 2) * lanes)
     for start in range(0, batch, lanes):
@@ -108,7 +131,7 @@ def stein(
             for k in range(n):
                 x[k * lanes + lane] = u[row, k]
                 a[k * lanes + lane] = direction[row, k]
-        _block(x, a, first, second, bond, spread, grid, sign, sums)
+        _block(x, a, bonds, sign, sums)
         for lane in range(min(lanes, batch - start)):
             for k in range(out.shape[0]):
                 out[k, start + lane] = sums[k * lanes + lane]
@@ -117,10 +140,8 @@ def stein(
 @numba.njit(**simd.INLINE)
 def derivatives(r, grid, weights, start):
     """First three derivatives at r of the weighted sum of Gaussians of an even grid."""
-    width, n_radial = grid[1], np.int64(grid[3])
-    delta = grid[2] / width
-    fade, shrink = np.exp(-0.5 * delta * delta), np.exp(-delta * delta)
-    inverse = 1.0 / width
+    delta, fade, shrink, n_radial = _steps(grid)
+    inverse = 1.0 / grid[1]
     t = (r - grid[0]) * inverse
     near = t * t < FAR
     t = simd.select(near, t, 0.0)
@@ -138,19 +159,19 @@ def derivatives(r, grid, weights, start):
     return slope * inverse, bend * (inverse * inverse), twist * (inverse * inverse * inverse)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
+@numba.njit(**simd.INNER)
+def _contract_block(x, g, bonds, weights, mirrored):
     """Adds the weighted gradient of one block to ``g``; returns the weighted trace."""
-    lanes = simd.LANES
+    lanes, grid = simd.LANES, bonds.grid
     n_radial = np.int64(grid[3])
     along_weight, whole_weight = weights[0], weights[1]
     total, fixed = simd.splat(0.0), 0.0
-    for pair in range(len(first)):
-        i = np.int64(simd.item(first, pair)) * (3 * lanes)
-        j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        dx, dy, dz = three(bond, 3 * pair)
-        cxx, cyy, czz = three(spread, 6 * pair)
-        cxy, cxz, cyz = three(spread, 6 * pair + 3)
+    for pair in range(len(bonds.first)):
+        i = np.int64(simd.item(bonds.first, pair)) * (3 * lanes)
+        j = np.int64(simd.item(bonds.second, pair)) * (3 * lanes)
+        dx, dy, dz = three(bonds.vector, 3 * pair)
+        cxx, cyy, czz = three(bonds.spread, 6 * pair)
+        cxy, cxz, cyz = three(bonds.spread, 6 * pair + 3)
         wx, wy, wz = subtract(fetch(x, j), fetch(x, i))
         trace = cxx + cyy + czz
 
@@ -182,7 +203,7 @@ def _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored):
     return total + fixed
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def contract(
     u: Array,
     first: Array,
@@ -202,6 +223,7 @@ def contract(
     """
     batch, n = u.shape
     lanes = simd.LANES
+    bonds = Bonds(first, second, bond, spread, grid)
     x, g = np.empty(n * lanes), np.empty(n * lanes)
     sums = np.empty(lanes)
     for start in range(0, batch, lanes):
@@ -210,7 +232,7 @@ def contract(
             for k in range(n):
                 x[k * lanes + lane] = u[row, k]
                 g[k * lanes + lane] = 0.0
-        value = _contract_block(x, g, first, second, bond, spread, grid, weights, mirrored)
+        value = _contract_block(x, g, bonds, weights, mirrored)
         simd.store(sums, 0, value)
         for lane in range(min(lanes, batch - start)):
             trace[start + lane] += sums[lane]

@@ -5,7 +5,8 @@ import numpy as np
 
 from helmflow.kernels import simd
 from helmflow.kernels.blocks import aligned, clear, pack, unpack
-from helmflow.kernels.radial import derivatives, three
+from helmflow.kernels.cache import entry
+from helmflow.kernels.radial import Bonds, derivatives, three
 from helmflow.kernels.vectors import (
     accumulate,
     add,
@@ -19,7 +20,6 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-SIMD_DIGEST = "3358a8d74bd6"
 NUMBERS = 9
 """Per bond: six of the curvature (xx xy xz yy yz zz), three of the slope of its trace."""
 
@@ -33,8 +33,9 @@ def _put_symmetric(out, at, q):
 
 
 @numba.njit(**simd.INLINE)
-def _one_side(sign, w, d, c, grid, weights, start):
+def _one_side(sign, w, d, c, radial):
     """Gradient, Hessian H and gradient of tr[c H], all in w, of one function of |d + sign w|."""
+    grid, weights, start = radial
     b = add(scale(sign, w), d)
     r = simd.sqrt(dot(b, b))
     inverse = 1.0 / r
@@ -59,17 +60,17 @@ def _one_side(sign, w, d, c, grid, weights, start):
     return scale(sign * slope, n), hessian, trace_slope
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _block(x, g, numbers, first, second, bond, spread, grid, weights, mirrored):
+@numba.njit(**simd.INNER)
+def _block(x, g, numbers, bonds, weights, mirrored):
     lanes = simd.LANES
-    n_radial = np.int64(grid[3])
+    n_radial = np.int64(bonds.grid[3])
     zero = simd.splat(0.0)
-    for pair in range(len(first)):
-        i = np.int64(simd.item(first, pair)) * (3 * lanes)
-        j = np.int64(simd.item(second, pair)) * (3 * lanes)
-        d = three(bond, 3 * pair)
-        cxx, cyy, czz = three(spread, 6 * pair)
-        cxy, cxz, cyz = three(spread, 6 * pair + 3)
+    for pair in range(len(bonds.first)):
+        i = np.int64(simd.item(bonds.first, pair)) * (3 * lanes)
+        j = np.int64(simd.item(bonds.second, pair)) * (3 * lanes)
+        d = three(bonds.vector, 3 * pair)
+        cxx, cyy, czz = three(bonds.spread, 6 * pair)
+        cxy, cxz, cyz = three(bonds.spread, 6 * pair + 3)
         c = (cxx, cxy, cxz, cyy, cyz, czz)
         w = subtract(fetch(x, j), fetch(x, i))
         stiff = weights[0] / (d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
@@ -86,7 +87,8 @@ def _block(x, g, numbers, first, second, bond, spread, grid, weights, mirrored):
         )
         slope = (zero, zero, zero)
         for side in range(1 + mirrored):
-            part = _one_side(1.0 - 2.0 * side, w, d, c, grid, weights, 2 + side * n_radial)
+            radial = (bonds.grid, weights, 2 + side * n_radial)
+            part = _one_side(1.0 - 2.0 * side, w, d, c, radial)
             force = add(force, part[0])
             curvature = add_symmetric(curvature, part[1])
             slope = add(slope, part[2])
@@ -97,7 +99,7 @@ def _block(x, g, numbers, first, second, bond, spread, grid, weights, mirrored):
         put(numbers, at + 6 * lanes, slope)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def bonds(
     u: Array,
     first: Array,
@@ -118,6 +120,7 @@ def bonds(
     """
     batch, n = u.shape
     lanes = simd.LANES
+    listed = Bonds(first, second, bond, spread, grid)
     x, g = aligned(n * lanes), aligned(n * lanes)
     block = aligned(numbers.shape[1] * lanes)
     lengths = np.empty(n // 3)
@@ -125,12 +128,12 @@ def bonds(
         count = min(lanes, batch - start)
         pack(u, start, count, x, lengths)
         clear(g)
-        _block(x, g, block, first, second, bond, spread, grid, weights, mirrored)
+        _block(x, g, block, listed, weights, mirrored)
         unpack(g, start, count, gradient)
         unpack(block, start, count, numbers)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def apply(
     numbers: Array, a: Array, first: Array, second: Array, gradient: Array, trace: Array
 ) -> None:

@@ -24,14 +24,11 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 LANES = 8
 
 INNER = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-"""Compiler options of functions that kernels call. They are not cached: numba would not notice
-that something they inline has changed."""
+"""Compiler options of functions that kernels call. Only kernels that Python calls are kept on
+disk, by `helmflow.kernels.cache.entry`."""
 
 INLINE = {**INNER, "forceinline": True}
 """Options of small functions of SIMD values."""
-
-ENTRY = {**INNER, "cache": True}
-"""Options of the kernels that Python calls."""
 
 _DOUBLE = ir.DoubleType()
 _INT = ir.IntType(64)
@@ -306,6 +303,25 @@ def exp2(typing_context, value):
         return builder.bitcast(builder.add(builder.bitcast(p, _INTS), exponent), _VECTOR)
 
     return vector(vector), emit
+
+
+@intrinsic
+def split_exponent(typing_context, value):
+    """(e, m) with value = m 2**e and 1 <= m < 2, lane by lane, for positive normal numbers."""
+
+    def emit(context, builder, sig, args):
+        def every(bits: int) -> ir.Constant:
+            return ir.Constant(_INTS, [_INT(bits)] * LANES)
+
+        bits = builder.bitcast(args[0], _INTS)
+        # An integer below 2**52 in the low bits of 2**52 is a sum, and cheaper than a conversion.
+        shifted = builder.or_(builder.lshr(bits, every(_EXPONENT)), every(0x433 << _EXPONENT))
+        exponent = builder.fsub(builder.bitcast(shifted, _VECTOR), _constant(2.0**52 + 1023.0))
+        digits = builder.and_(bits, every((1 << _EXPONENT) - 1))
+        mantissa = builder.bitcast(builder.or_(digits, every(0x3FF << _EXPONENT)), _VECTOR)
+        return context.make_tuple(builder, sig.return_type, (exponent, mantissa))
+
+    return types.UniTuple(vector, 2)(vector), emit
 
 
 square = types.UniTuple(vector, LANES)

@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
+from helmflow.kernels.cache import entry
 from helmflow.kernels.simd import (
-    ENTRY,
     INNER,
     LANES,
     any_lane,
@@ -18,9 +18,6 @@ from helmflow.kernels.simd import (
 )
 from helmflow.kernels.vectors import ATOM, accumulate, add, dot, fetch, scale, subtract
 
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "f082bfda5768"
-
 
 class Solvent(NamedTuple):
     """Cube of edge ``box`` with epsilon = sigma = 1, cut and shifted at ``cutoff`` <= box/2."""
@@ -28,6 +25,14 @@ class Solvent(NamedTuple):
     box: float
     cutoff: float
     shift: float
+
+
+class Growth(NamedTuple):
+    """Energies (B,), their derivatives by the radius (B,), and gradients (B, 3n) or (B, 0)."""
+
+    energy: np.ndarray
+    slope: np.ndarray
+    gradient: np.ndarray
 
 
 @njit(**INNER)
@@ -109,14 +114,15 @@ def _solute(x, g, n, box, radius, want_gradient):
     return energy, slope
 
 
-@njit(**ENTRY)
-def energies(rows, radii, p, energy, slope, gradient, want_gradient):
-    """Energies (B,), their derivatives by the radius (B,) and gradients (B, 3n) of ``rows``.
+@entry
+def energies(rows, radii, p, out):
+    """Fill ``out``, a `Growth`, from ``rows`` (B, 3n).
 
     Row b (3n,) meets a sphere of radius ``radii[b]`` at the origin. Everything in units of the
     solvent's epsilon and sigma; particles in contact give infinity or NaN.
     """
     batch, size = rows.shape
+    want_gradient = out.gradient.shape[1] > 0
     n = size // 3
     x, g = aligned(size * LANES), aligned(size * LANES)
     lengths, radius = np.empty(n), np.empty(LANES)
@@ -128,7 +134,7 @@ def energies(rows, radii, p, energy, slope, gradient, want_gradient):
             radius[lane] = radii[first + min(lane, count - 1)]
         value = _solvent(x, g, n, p, want_gradient)
         more, by_radius = _solute(x, g, n, p.box, load(radius, 0), want_gradient)
-        spread(value + more, first, count, energy)
-        spread(by_radius, first, count, slope)
+        spread(value + more, first, count, out.energy)
+        spread(by_radius, first, count, out.slope)
         if want_gradient:
-            unpack(g, first, count, gradient)
+            unpack(g, first, count, out.gradient)

@@ -134,12 +134,14 @@ def bent(unit, diagonal, mixed):
 
 
 @njit(**INLINE)
-def pair_geometry(unit, inverse, radial, wave, slope, other, other_slope):
+def pair_geometry(unit, inverse, radial, here, there):
     """What multiplies the pair functions in divergences.
 
-    Along g': ``along``; along A': ``out``; along g at i and j: ``near``, ``far``. ``slope`` is
-    (trace, n.D n) of the Jacobian D of the direction ``wave``.
+    Along g': ``along``; along A': ``out``; along g at i and j: ``near``, ``far``. ``here`` and
+    ``there`` are a direction T at i and j and (trace, n.D n) of its Jacobian D.
     """
+    wave, slope = here
+    other, other_slope = there
     a, b = dot(unit, wave), dot(unit, other)
     outward = dot(radial, unit)
     zero = splat(0.0)

@@ -12,19 +12,22 @@ order of the coefficients is one-body (k, m), then for each T pairs (a, b, where
 where = 0 for i, 1 for j. (W = n comes twice; the ridge of the fit shares it out.)
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
+from helmflow.kernels.cache import entry
 from helmflow.kernels.periodic_vectors import (
     DIRECTIONS,
     ONE_BODY,
+    Directions,
     directions,
     one_body_vectors,
     waves,
 )
 from helmflow.kernels.simd import (
-    ENTRY,
     INLINE,
     INNER,
     LANES,
@@ -55,28 +58,74 @@ from helmflow.kernels.solvation_basis import (
 )
 from helmflow.kernels.vectors import ATOM, accumulate, add, dot, fetch, put, scale, subtract
 
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "aa444bfa854b"
+
+class Block(NamedTuple):
+    """Eight configurations: per particle, per Gaussian of one body, of the solute, of pairs."""
+
+    x: np.ndarray
+    v: np.ndarray
+    """Gradients for Stein functions, velocities for fields."""
+    s: np.ndarray
+    """Distances from the surface."""
+    radials: np.ndarray
+    sines: np.ndarray
+    cosines: np.ndarray
+    directions: Directions
+    lengths: np.ndarray
+    f: np.ndarray
+    df: np.ndarray
+    window: np.ndarray
+    bend: np.ndarray
+    sums: np.ndarray
+    """Sums over neighbours for Stein functions, coefficients of one centre for fields."""
 
 
 @njit(**INNER)
-def _surroundings(x, n, box, radius, s, radials):
-    """Distances from the surface and unit vectors of the nearest image of every particle."""
+def _scratch(size, basis):
+    n_one, n_solute = basis.one_body.size * LANES, basis.solute.size * LANES
+    return Block(
+        aligned(size * LANES),
+        aligned(size * LANES),
+        aligned(size // 3 * LANES),
+        aligned(size * LANES),
+        aligned(size * LANES),
+        aligned(size * LANES),
+        Directions(
+            aligned(DIRECTIONS * size * LANES),
+            aligned(DIRECTIONS * size * LANES),
+            aligned(DIRECTIONS * size * LANES),
+        ),
+        np.empty(size // 3),
+        aligned(n_one),
+        aligned(n_one),
+        aligned(n_solute),
+        aligned(n_solute),
+        aligned(basis.pair.size * 3 * SHAPES * LANES),
+    )
+
+
+@njit(**INNER)
+def _surroundings(block, box, radius):
+    """Distances from the surface, unit vectors of nearest images, and periodic vectors."""
+    n = block.lengths.size
     for i in range(n):
-        d = nearest_image(fetch(x, i * ATOM), box)
+        d = nearest_image(fetch(block.x, i * ATOM), box)
         rho = sqrt(dot(d, d))
-        store(s, i * LANES, rho - radius)
-        put(radials, i * ATOM, scale(1.0 / rho, d))
+        store(block.s, i * LANES, rho - radius)
+        put(block.radials, i * ATOM, scale(1.0 / rho, d))
+    waves(block.x, n, box, block.sines, block.cosines)
+    directions(n, box, block.sines, block.cosines, block.directions)
 
 
 @njit(**INNER)
-def _one_body_stein(g, n, basis, s, radials, sines, cosines, f, df, out):
+def _one_body_stein(block, basis, out):
     """Stein functions of the one-body fields: f' rho.T + f (div T - T.grad u)."""
     wave_number = 2.0 * np.pi / basis.box
-    for i in range(n):
-        gaussians(load(s, i * LANES), basis.one_body, f, df)
-        sine, cosine = fetch(sines, i * ATOM), fetch(cosines, i * ATOM)
-        radial, force = fetch(radials, i * ATOM), fetch(g, i * ATOM)
+    f, df = block.f, block.df
+    for i in range(block.lengths.size):
+        gaussians(load(block.s, i * LANES), basis.one_body, f, df)
+        sine, cosine = fetch(block.sines, i * ATOM), fetch(block.cosines, i * ATOM)
+        radial, force = fetch(block.radials, i * ATOM), fetch(block.v, i * ATOM)
         vectors, divergences = one_body_vectors(sine, cosine, wave_number)
         for k in range(basis.one_body.size):
             value, slope = load(f, k * LANES), load(df, k * LANES)
@@ -88,35 +137,36 @@ def _one_body_stein(g, n, basis, s, radials, sines, cosines, f, df, out):
 
 
 @njit(**INLINE)
-def _at_the_centre(here, vectors, diagonals, mixed):
+def _at_the_centre(here, t):
     """The direction T at a particle, and its Jacobian: diagonal, other elements, trace."""
-    diagonal = fetch(diagonals, here)
+    diagonal = fetch(t.diagonals, here)
     trace = diagonal[0] + diagonal[1] + diagonal[2]
-    return fetch(vectors, here), (diagonal, fetch(mixed, here), trace)
+    return fetch(t.vectors, here), (diagonal, fetch(t.mixed, here), trace)
 
 
 @njit(**INLINE)
-def _at_the_other(there, unit, vectors, diagonals, mixed):
+def _at_the_other(there, unit, t):
     """The direction T at the other particle, and (trace, n.D n) of its Jacobian D."""
-    turned = fetch(diagonals, there)
-    straight = bent(unit, turned, fetch(mixed, there))
-    return fetch(vectors, there), (turned[0] + turned[1] + turned[2], straight)
+    turned = fetch(t.diagonals, there)
+    straight = bent(unit, turned, fetch(t.mixed, there))
+    return fetch(t.vectors, there), (turned[0] + turned[1] + turned[2], straight)
 
 
 @njit(**INNER)
-def _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums):
+def _pair_sums(block, i, basis, base):
     """Sums over the neighbours of one centre, for every pair function: near, far, out.
 
-    ``base`` is where the direction's values begin in ``vectors``, ``diagonals`` and ``mixed``.
+    ``base`` is where the direction's values begin in the arrays of ``block.directions``.
     """
+    x, g, sums = block.x, block.v, block.sums
     clear(sums)
-    here, radial = fetch(x, i * ATOM), fetch(radials, i * ATOM)
-    wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, vectors, diagonals, mixed)
+    here, radial = fetch(x, i * ATOM), fetch(block.radials, i * ATOM)
+    wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, block.directions)
     force = fetch(g, i * ATOM)
     grid = basis.pair
     delta = grid.spacing / grid.width
     shrink = np.exp(-delta * delta)
-    for j in range(n):
+    for j in range(block.lengths.size):
         if j == i:
             continue
         d = nearest_image(subtract(here, fetch(x, j * ATOM)), basis.box)
@@ -127,9 +177,9 @@ def _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums
         inverse = 1.0 / sqrt(r2)
         unit = scale(inverse, d)
         slope = (trace, bent(unit, diagonal, off))
-        other, other_slope = _at_the_other(base + j * ATOM, unit, vectors, diagonals, mixed)
+        other, other_slope = _at_the_other(base + j * ATOM, unit, block.directions)
         along, out, near, far = pair_geometry(
-            unit, inverse, radial, wave, slope, other, other_slope
+            unit, inverse, radial, (wave, slope), (other, other_slope)
         )
         near = five_minus(near, works(unit, wave, other, force))
         far = five_minus(far, works(unit, wave, other, fetch(g, j * ATOM)))
@@ -161,7 +211,7 @@ def _add_windowed(basis, window, bend, sums, features, at):
                 at += LANES
 
 
-@njit(**ENTRY)
+@entry
 def stein(rows, gradient, radii, basis, out):
     """Fill out[k, b] with div v_k - v_k . grad u of every field v_k.
 
@@ -170,48 +220,40 @@ def stein(rows, gradient, radii, basis, out):
     """
     batch, size = rows.shape
     n = size // 3
-    x, g, radials = aligned(size * LANES), aligned(size * LANES), aligned(size * LANES)
-    sines, cosines = aligned(size * LANES), aligned(size * LANES)
-    vectors, diagonals = aligned(DIRECTIONS * size * LANES), aligned(DIRECTIONS * size * LANES)
-    mixed = aligned(DIRECTIONS * size * LANES)
-    s, lengths, radius = aligned(n * LANES), np.empty(n), np.empty(LANES)
+    block, radius = _scratch(size, basis), np.empty(LANES)
     n_features = count_features(basis)
     features = aligned(n_features * LANES)
-    f, df = aligned(basis.one_body.size * LANES), aligned(basis.one_body.size * LANES)
-    window, bend = aligned(basis.solute.size * LANES), aligned(basis.solute.size * LANES)
-    sums = aligned(basis.pair.size * 3 * SHAPES * LANES)
     n_pair = count_pair_features(basis)
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
-        pack(rows, first, count, x, lengths)
-        pack(gradient, first, count, g, lengths)
+        pack(rows, first, count, block.x, block.lengths)
+        pack(gradient, first, count, block.v, block.lengths)
         for lane in range(LANES):
             radius[lane] = radii[first + min(lane, count - 1)]
-        _surroundings(x, n, basis.box, load(radius, 0), s, radials)
-        waves(x, n, basis.box, sines, cosines)
-        directions(n, basis.box, sines, cosines, vectors, diagonals, mixed)
+        _surroundings(block, basis.box, load(radius, 0))
         clear(features)
-        _one_body_stein(g, n, basis, s, radials, sines, cosines, f, df, features)
+        _one_body_stein(block, basis, features)
         for q in range(DIRECTIONS):
             base, start = q * n * ATOM, basis.one_body.size * ONE_BODY + q * n_pair
             for i in range(n):
-                _pair_sums(x, g, i, n, basis, radials, base, vectors, diagonals, mixed, sums)
-                gaussians(load(s, i * LANES), basis.solute, window, bend)
-                _add_windowed(basis, window, bend, sums, features, start * LANES)
+                _pair_sums(block, i, basis, base)
+                gaussians(load(block.s, i * LANES), basis.solute, block.window, block.bend)
+                _add_windowed(basis, block.window, block.bend, block.sums, features, start * LANES)
         for lane in range(count):
             for k in range(n_features):
                 out[k, first + lane] = features[k * LANES + lane]
 
 
 @njit(**INNER)
-def _one_body_field(v, n, basis, weights, s, radials, sines, cosines, f, df):
-    """Adds the one-body field to ``v``; returns its divergence."""
+def _one_body_field(block, basis, weights):
+    """Sets ``block.v`` to the one-body field; returns its divergence."""
     total = splat(0.0)
     wave_number = 2.0 * np.pi / basis.box
-    for i in range(n):
-        gaussians(load(s, i * LANES), basis.one_body, f, df)
-        sine, cosine = fetch(sines, i * ATOM), fetch(cosines, i * ATOM)
-        radial = fetch(radials, i * ATOM)
+    f, df = block.f, block.df
+    for i in range(block.lengths.size):
+        gaussians(load(block.s, i * LANES), basis.one_body, f, df)
+        sine, cosine = fetch(block.sines, i * ATOM), fetch(block.cosines, i * ATOM)
+        radial = fetch(block.radials, i * ATOM)
         vectors, divergences = one_body_vectors(sine, cosine, wave_number)
         velocity = (splat(0.0), splat(0.0), splat(0.0))
         for m in range(ONE_BODY):
@@ -221,13 +263,14 @@ def _one_body_field(v, n, basis, weights, s, radials, sines, cosines, f, df):
                 slope += weights[k * ONE_BODY + m] * load(df, k * LANES)
             velocity = add(velocity, scale(value, vectors[m]))
             total += value * divergences[m] + slope * dot(radial, vectors[m])
-        put(v, i * ATOM, velocity)
+        put(block.v, i * ATOM, velocity)
     return total
 
 
 @njit(**INNER)
-def _centre_weights(basis, weights, window, bend, h):
+def _centre_weights(block, basis, weights):
     """Coefficients of the pair functions for one centre: near, far, and near with A'."""
+    window, bend, h = block.window, block.bend, block.sums
     for b in range(basis.pair.size):
         for w in range(ENDS):
             value, slope = splat(0.0), splat(0.0)
@@ -241,16 +284,17 @@ def _centre_weights(basis, weights, window, bend, h):
 
 
 @njit(**INNER)
-def _pair_field(x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed):
-    """Adds one centre's pair field to ``v``; returns its divergence."""
-    here, radial = fetch(x, i * ATOM), fetch(radials, i * ATOM)
-    wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, vectors, diagonals, mixed)
+def _pair_field(block, i, basis, base):
+    """Adds one centre's pair field to ``block.v``; returns its divergence."""
+    x, v, h = block.x, block.v, block.sums
+    here, radial = fetch(x, i * ATOM), fetch(block.radials, i * ATOM)
+    wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, block.directions)
     total = splat(0.0)
     mine = (splat(0.0), splat(0.0), splat(0.0))
     grid = basis.pair
     delta = grid.spacing / grid.width
     shrink = np.exp(-delta * delta)
-    for j in range(n):
+    for j in range(block.lengths.size):
         if j == i:
             continue
         d = nearest_image(subtract(here, fetch(x, j * ATOM)), basis.box)
@@ -261,7 +305,7 @@ def _pair_field(x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed):
         inverse = 1.0 / sqrt(r2)
         unit = scale(inverse, d)
         slope = (trace, bent(unit, diagonal, off))
-        other, other_slope = _at_the_other(base + j * ATOM, unit, vectors, diagonals, mixed)
+        other, other_slope = _at_the_other(base + j * ATOM, unit, block.directions)
         t, psi, ratio = first_gaussian(r2 * inverse, grid)
         psi = select(inside, psi, 0.0)
         at_i, at_j = five_zeros(), five_zeros()
@@ -278,7 +322,7 @@ def _pair_field(x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed):
             ratio = ratio * shrink
             t = t - delta
         along, out, near, far = pair_geometry(
-            unit, inverse, radial, wave, slope, other, other_slope
+            unit, inverse, radial, (wave, slope), (other, other_slope)
         )
         total += five_dot(at_i, near) + five_dot(at_j, far) + five_dot(windowed, out)
         total += five_dot(five_minus(bent_i, bent_j), along)
@@ -296,35 +340,24 @@ def _combine(w, unit, wave, other, a, b):
     return add(scale(along, unit), add(scale(w[1], wave), scale(w[2], other)))
 
 
-@njit(**ENTRY)
+@entry
 def field(rows, weights, radius, basis, velocity, divergence):
     """Velocities (B, 3n) and divergences (B,) of the field with coefficients ``weights``."""
     batch, size = rows.shape
     n = size // 3
-    x, v, radials = aligned(size * LANES), aligned(size * LANES), aligned(size * LANES)
-    sines, cosines = aligned(size * LANES), aligned(size * LANES)
-    vectors, diagonals = aligned(DIRECTIONS * size * LANES), aligned(DIRECTIONS * size * LANES)
-    mixed = aligned(DIRECTIONS * size * LANES)
-    s, lengths = aligned(n * LANES), np.empty(n)
-    f, df = aligned(basis.one_body.size * LANES), aligned(basis.one_body.size * LANES)
-    window, bend = aligned(basis.solute.size * LANES), aligned(basis.solute.size * LANES)
-    h = aligned(basis.pair.size * 3 * SHAPES * LANES)
+    block = _scratch(size, basis)
     n_pair = count_pair_features(basis)
     pair_weights = weights[basis.one_body.size * ONE_BODY :]
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
-        pack(rows, first, count, x, lengths)
-        _surroundings(x, n, basis.box, splat(radius), s, radials)
-        waves(x, n, basis.box, sines, cosines)
-        directions(n, basis.box, sines, cosines, vectors, diagonals, mixed)
-        total = _one_body_field(v, n, basis, weights, s, radials, sines, cosines, f, df)
+        pack(rows, first, count, block.x, block.lengths)
+        _surroundings(block, basis.box, splat(radius))
+        total = _one_body_field(block, basis, weights)
         for q in range(DIRECTIONS):
-            base, own = q * n * ATOM, pair_weights[q * n_pair :]
+            base, of_direction = q * n * ATOM, pair_weights[q * n_pair :]
             for i in range(n):
-                gaussians(load(s, i * LANES), basis.solute, window, bend)
-                _centre_weights(basis, own, window, bend, h)
-                total += _pair_field(
-                    x, v, i, n, basis, h, radials, base, vectors, diagonals, mixed
-                )
-        unpack(v, first, count, velocity)
+                gaussians(load(block.s, i * LANES), basis.solute, block.window, block.bend)
+                _centre_weights(block, basis, of_direction)
+                total += _pair_field(block, i, basis, base)
+        unpack(block.v, first, count, velocity)
         spread(total, first, count, divergence)

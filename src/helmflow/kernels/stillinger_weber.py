@@ -26,8 +26,8 @@ from helmflow.kernels.blocks import (
     spread,
     unpack,
 )
+from helmflow.kernels.cache import entry
 from helmflow.kernels.simd import (
-    ENTRY,
     INLINE,
     INNER,
     LANES,
@@ -50,20 +50,16 @@ from helmflow.kernels.vectors import (
     fetch,
     fetch_symmetric,
     outer,
-    put,
     scale,
     subtract,
     times,
 )
 
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "f082bfda5768"
-
 _LOG2_E = 1.4426950408889634
 
-# Kept per pair between the passes: n (3), -2 lambda epsilon g / r, g, -lambda epsilon dg/dr,
-# minus the slope of the pair energy.
-_KEPT = 7 * LANES
+# Kept per pair between the passes: 1/r, g, -lambda epsilon dg/dr, minus the slope of the pair
+# energy. The rest is cheaper to find again than to keep: a block must fit into the second cache.
+_KEPT = 4 * LANES
 
 # Moments per atom: S, P (3), Q (6).
 _MOMENTS = 10 * LANES
@@ -94,8 +90,8 @@ class Block(NamedTuple):
     moments: np.ndarray
     kept: np.ndarray
     """Per pair, see ``_KEPT``."""
-    ends: np.ndarray
-    """Per pair, the atom that is not the one whose list it is in."""
+    inside: np.ndarray
+    """Per pair, its place in the list."""
     stops: np.ndarray
     """Number of pairs in range of this atom and of those before it."""
 
@@ -143,7 +139,7 @@ def _add_moments(moments, atom, s, p, q):
 
 
 @njit(**INNER)
-def _collect(block, longest, pairs, box, c, keep):
+def _collect(block, longest, pairs, c, keep):
     """First pass: fills the moments, returns the pair energy and the sum of g^2.
 
     With ``keep`` it leaves what the second pass needs of every pair in range.
@@ -154,18 +150,18 @@ def _collect(block, longest, pairs, box, c, keep):
     strength = c.lambda_ * c.epsilon
     energy = zero
     squares = zero
-    found = 0
+    n_inside = 0
     clear(block.moments)
     for i in range(block.stops.size):
         start = fetch(block.x, i * ATOM)
         s = zero
         p = (zero, zero, zero)
         q = (zero, zero, zero, zero, zero, zero)
-        sure, more = candidates(pairs, i, c.range_, block.lengths, longest, block.near, block.far)
+        sure, more = candidates(pairs, i, c.range_, block, longest)
         for m in range(sure + more):
             k = pairs.offsets[i] + m if m < sure else item(block.far, m - sure)
             other = np.int64(item(pairs.index, k))
-            vector = pair_vector(block.x, start, other * ATOM, pairs.vectors, k, box)
+            vector = pair_vector(block.x, start, other * ATOM, pairs, k)
             r2 = dot(vector, vector)
             inside = r2 < c.range_ * c.range_
             if m >= sure and not any_lane(inside):
@@ -187,16 +183,15 @@ def _collect(block, longest, pairs, box, c, keep):
             if keep:
                 slope = igap * igap
                 force = (4.0 * repulsion) * (rinv4 * rinv) + (c.sigma * slope) * pair
-                at = found * _KEPT
-                put(block.kept, at, n)
-                store(block.kept, at + 3 * LANES, (-2.0 * strength) * g * rinv)
-                store(block.kept, at + 4 * LANES, g)
-                store(block.kept, at + 5 * LANES, (strength * c.gamma * c.sigma) * g * slope)
-                store(block.kept, at + 6 * LANES, ex * force)
-                block.ends[found] = other
-                found += 1
+                at = n_inside * _KEPT
+                store(block.kept, at, rinv)
+                store(block.kept, at + LANES, g)
+                store(block.kept, at + 2 * LANES, (strength * c.gamma * c.sigma) * g * slope)
+                store(block.kept, at + 3 * LANES, ex * force)
+                block.inside[n_inside] = k
+                n_inside += 1
         _add_moments(block.moments, i, s, p, q)
-        block.stops[i] = found
+        block.stops[i] = n_inside
     return energy, squares
 
 
@@ -212,46 +207,47 @@ def _three_body(moments, c):
 
 
 @njit(**INNER)
-def _differentiate(block, c):
+def _differentiate(block, pairs, c):
     """Second pass: fills the gradient from the moments at both ends of every pair."""
     c0 = c.cos_theta0
     same = 2.0 * (1.0 - c0) * (1.0 - c0)
+    strength = c.lambda_ * c.epsilon
     zero = splat(0.0)
     clear(block.g)
-    k = 0
+    m = 0
     for i in range(block.stops.size):
+        start = fetch(block.x, i * ATOM)
         s_here, p_here, q_here = _moments(block.moments, i)
         total = (zero, zero, zero)
-        while k < block.stops[i]:
-            at = k * _KEPT
-            other = item(block.ends, k)
-            k += 1
+        while m < block.stops[i]:
+            at = m * _KEPT
+            k = item(block.inside, m)
+            other = np.int64(item(pairs.index, k))
+            m += 1
             s, p, q = _moments(block.moments, other)
-            n = fetch(block.kept, at)
-            across = load(block.kept, at + 3 * LANES)
-            g = load(block.kept, at + 4 * LANES)
-            by_g = load(block.kept, at + 5 * LANES)
+            rinv = load(block.kept, at)
+            g = load(block.kept, at + LANES)
+            by_g = load(block.kept, at + 2 * LANES)
+            n = scale(rinv, pair_vector(block.x, start, other * ATOM, pairs, k))
+            across = (-2.0 * strength) * g * rinv
             # Half the derivatives by the direction, Q n - c P, and by g.
             cp = scale(c0, subtract(p, p_here))
             v = subtract(times(add_symmetric(q, q_here), n), cp)
             vn = dot(v, n)
             by_g *= vn - dot(cp, n) + (c0 * c0) * (s + s_here) - same * g
-            along = by_g + load(block.kept, at + 6 * LANES) - across * vn
+            along = by_g + load(block.kept, at + 3 * LANES) - across * vn
             f = add(scale(along, n), scale(across, v))
             accumulate(block.g, other * ATOM, f)
             total = subtract(total, f)
         accumulate(block.g, i * ATOM, total)
 
 
-@njit(**ENTRY)
-def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
-    """Energies (B,), gradients (B, 3n) and largest squared displacements (B,) of rows ``u``.
-
-    ``pairs`` lists every pair once; ``box`` is None, or three lengths to round every pair vector
-    to its nearest image.
-    """
+@entry
+def energies(u, pairs, c, out):
+    """Fill ``out``, an `Energies`, from rows ``u`` (B, 3n); ``pairs`` lists every pair once."""
     batch, size = u.shape
     atoms = size // 3
+    want_gradient = out.gradient.shape[1] > 0
     most = pairs.index.size if want_gradient else 0
     block = Block(
         aligned(size * LANES),
@@ -269,10 +265,10 @@ def energies(u, pairs, box, c, energy, gradient, extent, want_gradient):
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
         squared, longest = pack(u, first, count, block.x, block.lengths)
-        pair, squares = _collect(block, longest, pairs, box, c, want_gradient)
+        pair, squares = _collect(block, longest, pairs, c, want_gradient)
         three = _three_body(block.moments, c) - same * squares
-        spread(pair + strength * three, first, count, energy)
-        spread(squared, first, count, extent)
+        spread(pair + strength * three, first, count, out.energy)
+        spread(squared, first, count, out.extent)
         if want_gradient:
-            _differentiate(block, c)
-            unpack(block.g, first, count, gradient)
+            _differentiate(block, pairs, c)
+            unpack(block.g, first, count, out.gradient)

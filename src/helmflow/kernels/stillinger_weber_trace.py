@@ -6,13 +6,16 @@ through their moments (see ``stillinger_weber``); blocks (m, q) need a double lo
 covariance of two pair vectors is gathered once per centre for a group of blocks.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.blocks import aligned, pack, pair_vector, spread
+from helmflow.kernels.blocks import aligned, longest_list, pack, pair_vector, spread
+from helmflow.kernels.cache import entry
 from helmflow.kernels.covariance import apply, contracted, quadratic, relative, trace
 from helmflow.kernels.pairs import both_ends
-from helmflow.kernels.simd import ENTRY, INLINE, INNER, LANES, any_lane, item, load, splat, store
+from helmflow.kernels.simd import INLINE, INNER, LANES, any_lane, item, load, splat, store
 from helmflow.kernels.stillinger_weber import radial
 from helmflow.kernels.vectors import (
     ATOM,
@@ -27,9 +30,6 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-# Numba's cache watches this file only: it must change with every file that it compiles in.
-SIMD_DIGEST = "74833913823d"
-
 # Blocks of lanes that share the covariances gathered for one centre.
 _GROUP = 8
 
@@ -40,9 +40,19 @@ _KEPT = 7 * LANES
 _NEGLIGIBLE = 1e-20
 
 
+class Scratch(NamedTuple):
+    """For one centre: what is kept of its neighbours, and the covariances of pairs of them."""
+
+    kept: np.ndarray
+    slots: np.ndarray
+    """Place in the list of every neighbour in range."""
+    blocks: np.ndarray
+
+
 @njit(**INLINE)
-def _two_body(n, rinv, y, ex, c, blocks, at):
+def _two_body(pair, c, blocks, at):
     """Half the pair's part of the trace: every pair is met from both ends."""
+    n, rinv, y, ex = pair
     y1 = (y * y) * (-1.0 / c.sigma)
     y2 = (y * y) * y * (2.0 / (c.sigma * c.sigma))
     s4 = (c.sigma * rinv) * (c.sigma * rinv)
@@ -58,12 +68,13 @@ def _two_body(n, rinv, y, ex, c, blocks, at):
 
 
 @njit(**INLINE)
-def _same(kept, m, s, p, q, c, blocks, at):
+def _same(kept, m, moments, c, blocks, at):
     """Trace of block (m, m) of the centre's Hessian, per lambda epsilon.
 
     The centre's energy as a function of neighbour m alone is ``g(r) phi(n)`` with
     ``phi = n Q n - 2 c P n + c^2 S`` over the other neighbours.
     """
+    s, p, q = moments
     here = m * _KEPT
     n = fetch(kept, here)
     rinv = load(kept, here + 3 * LANES)
@@ -118,19 +129,21 @@ def _cross(kept, m, k, c0, blocks, at):
 
 
 @njit(**INNER)
-def _centre(x, i, first, last, pairs, box, c, kept, slots, blocks):
-    """Part of the trace of one block that has atom ``i`` at its centre."""
+def _centre(x, i, last, pairs, c, scratch):
+    """Part of the trace of one block with atom ``i`` at its centre and pairs up to ``last``."""
+    kept, slots, blocks = scratch.kept, scratch.slots, scratch.blocks
+    first = pairs.offsets[i]
     total = splat(0.0)
     zero = splat(0.0)
     s = zero
     p = (zero, zero, zero)
     q = (zero, zero, zero, zero, zero, zero)
     start = fetch(x, i * ATOM)
-    found = 0
+    n_inside = 0
     width = last - first
     for k in range(first, last):
         there = np.int64(item(pairs.index, k)) * ATOM
-        vector = pair_vector(x, start, there, pairs.vectors, k, box)
+        vector = pair_vector(x, start, there, pairs, k)
         r2 = dot(vector, vector)
         inside = r2 < c.range_ * c.range_
         if not any_lane(inside):
@@ -139,60 +152,56 @@ def _centre(x, i, first, last, pairs, box, c, kept, slots, blocks):
         y = c.sigma * igap
         n = scale(rinv, vector)
         m = k - first
-        total += _two_body(n, rinv, y, ex, c, blocks, 9 * (m * width + m))
+        total += _two_body((n, rinv, y, ex), c, blocks, 9 * (m * width + m))
         w = scale(g, n)
         s += g
         p = add(p, w)
         q = add_symmetric(q, outer(w, n))
         gy1 = (y * y) * (-c.gamma / c.sigma)
         gy2 = (y * y) * y * (2.0 * c.gamma / (c.sigma * c.sigma))
-        at = found * _KEPT
+        at = n_inside * _KEPT
         put(kept, at, n)
         store(kept, at + 3 * LANES, rinv)
         store(kept, at + 4 * LANES, g)
         store(kept, at + 5 * LANES, gy1 * g)
         store(kept, at + 6 * LANES, (gy2 + gy1 * gy1) * g)
-        slots[found] = m
-        found += 1
+        slots[n_inside] = m
+        n_inside += 1
     three = zero
-    for m in range(found):
+    for m in range(n_inside):
         row = item(slots, m) * width
-        three += _same(kept, m, s, p, q, c, blocks, 9 * (row + item(slots, m)))
+        three += _same(kept, m, (s, p, q), c, blocks, 9 * (row + item(slots, m)))
         g = load(kept, m * _KEPT + 4 * LANES)
-        for k in range(m + 1, found):
+        for k in range(m + 1, n_inside):
             if any_lane(_NEGLIGIBLE < g * load(kept, k * _KEPT + 4 * LANES)):
                 three += _cross(kept, m, k, c.cos_theta0, blocks, 9 * (row + item(slots, k)))
     return total + (c.lambda_ * c.epsilon) * three
 
 
 @njit(**INNER)
-def _gather(covariance, i, first, last, pairs, blocks):
-    """Covariances of the pair vectors ``first : last`` of atom ``i``, upper half."""
+def _gather(covariance, i, last, pairs, blocks):
+    """Covariances of the pair vectors of atom ``i`` up to ``last``, upper half."""
+    first = pairs.offsets[i]
     width = last - first
     for m in range(width):
         for k in range(m, width):
             at = 9 * (m * width + k)
-            relative(covariance, i, pairs.index[first + m], pairs.index[first + k], blocks, at)
+            atoms = (i, pairs.index[first + m], pairs.index[first + k])
+            relative(covariance, atoms, blocks, at)
 
 
-def traces(u, pairs, box, c, covariance, out, extent):
-    """tr(C H) (B,) and largest squared displacements (B,) of rows ``u``; C (3n, 3n).
-
-    ``pairs`` lists every pair once; ``box`` is None, or three lengths to round every pair vector
-    to its nearest image.
-    """
-    _traces(u, both_ends(pairs), box, c, covariance, out, extent)
+def traces(u, pairs, c, covariance, out):
+    """Fill ``out``, a `Traces`, from rows ``u`` and C (3n, 3n); every pair is listed once."""
+    _traces(u, both_ends(pairs), c, covariance, out)
 
 
-@njit(**ENTRY)
-def _traces(u, pairs, box, c, covariance, out, extent):
+@entry
+def _traces(u, pairs, c, covariance, out):
     batch, size = u.shape
-    most = np.max(pairs.offsets[1:] - pairs.offsets[:-1])
+    most = longest_list(pairs)
     x = aligned(_GROUP * size * LANES)
     sums = aligned(_GROUP * LANES)
-    kept = aligned(most * _KEPT)
-    slots = np.empty(most, np.int64)
-    blocks = np.empty(9 * most * most)
+    scratch = Scratch(aligned(most * _KEPT), np.empty(most, np.int64), np.empty(9 * most * most))
     lengths = np.empty(size // 3)
     bounds = np.empty(size // 3)
     for start in range(0, batch, _GROUP * LANES):
@@ -204,21 +213,20 @@ def _traces(u, pairs, box, c, covariance, out, extent):
             count = min(LANES, batch - first)
             block = x[b * size * LANES : (b + 1) * size * LANES]
             squared, largest = pack(u, first, count, block, lengths)
-            spread(squared, first, count, extent)
+            spread(squared, first, count, out.extent)
             store(sums, b * LANES, splat(0.0))
             bounds[:] = np.maximum(bounds, lengths)
             longest = max(longest, largest)
         for i in range(size // 3):
-            first = pairs.offsets[i]
-            last = first
+            last = pairs.offsets[i]
             reach = c.range_ + bounds[i] + longest
             while last < pairs.offsets[i + 1] and pairs.distances[last] <= reach:
                 last += 1
-            _gather(covariance, i, first, last, pairs, blocks)
+            _gather(covariance, i, last, pairs, scratch.blocks)
             for b in range(held):
                 block = x[b * size * LANES : (b + 1) * size * LANES]
-                part = _centre(block, i, first, last, pairs, box, c, kept, slots, blocks)
+                part = _centre(block, i, last, pairs, c, scratch)
                 store(sums, b * LANES, load(sums, b * LANES) + part)
         for b in range(held):
             first = start + b * LANES
-            spread(load(sums, b * LANES), first, min(LANES, batch - first), out)
+            spread(load(sums, b * LANES), first, min(LANES, batch - first), out.trace)

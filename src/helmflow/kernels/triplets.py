@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
+from helmflow.kernels.cache import entry
 from helmflow.kernels.simd import (
-    ENTRY,
     INLINE,
     INNER,
     LANES,
@@ -40,7 +40,6 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-SIMD_DIGEST = "f082bfda5768"
 LOG2_E = 1.4426950408889634
 WIDTH = 4
 """Columns of the covariance factor that are multiplied together."""
@@ -63,6 +62,15 @@ class Surroundings(NamedTuple):
     own: np.ndarray
     factor: np.ndarray
     grid: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """For one atom: geometry of its bonds, Gaussians, their gradients, and the form's gradient."""
+
+    near: np.ndarray
+    shape: np.ndarray
+    g: np.ndarray
+    slope: np.ndarray
 
 
 @njit(**INNER)
@@ -103,8 +111,9 @@ def _own(own, j):
 
 
 @njit(**INNER)
-def _radial(near, k, centre, width, shape):
-    """p, p' and p'' of one Gaussian for all bonds, to ``shape``."""
+def _radial(scratch, k, centre, width):
+    """p, p' and p'' of one Gaussian for all bonds."""
+    near, shape = scratch.near, scratch.shape
     for j in range(k):
         t = (load(near, j * 8 * LANES + 6 * LANES) - centre) * (1.0 / width)
         close = t * t < 900.0
@@ -117,8 +126,9 @@ def _radial(near, k, centre, width, shape):
 
 
 @njit(**INNER)
-def _squared(g, factor, size):
-    """|L^T g|^2 for ``size`` vectors g; L has rows of ``size`` numbers, a multiple of WIDTH."""
+def _squared(g, factor):
+    """|L^T g|^2 for vectors g; L has rows of as many numbers, a multiple of WIDTH."""
+    size = g.size // LANES
     total = splat(0.0)
     zero = splat(0.0)
     for a in range(0, size, WIDTH):
@@ -135,8 +145,9 @@ def _squared(g, factor, size):
 
 
 @njit(**INNER)
-def _density(near, shape, own, factor, size, g, slope):
+def _density(scratch, own, factor):
     """S^2/2 of one atom and Gaussian: gradient per bond to ``slope``; returns the trace."""
+    near, shape, g, slope = scratch.near, scratch.shape, scratch.g, scratch.slope
     k = own.size // 6
     s, bend = splat(0.0), splat(0.0)
     for j in range(k):
@@ -150,12 +161,13 @@ def _density(near, shape, own, factor, size, g, slope):
         put(g, at, scale(p1, n))
     for j in range(k):
         put(slope, j * ATOM, scale(s, fetch(g, j * ATOM)))
-    return _squared(g, factor, size) + s * bend
+    return _squared(g, factor) + s * bend
 
 
 @njit(**INNER)
-def _asymmetry(near, shape, own, factor, size, g, slope):
+def _asymmetry(scratch, own, factor):
     """|P|^2/2 of one atom and Gaussian: gradient per bond to ``slope``; returns the trace."""
+    near, shape, g, slope = scratch.near, scratch.shape, scratch.g, scratch.slope
     k = own.size // 6
     zero = splat(0.0)
     total = (zero, zero, zero)
@@ -182,13 +194,14 @@ def _asymmetry(near, shape, own, factor, size, g, slope):
             rest = (load(shape, at + LANES) - across) * load(near, base + axis * LANES)
             put(g, at, scale(rest, fetch(near, base)))
             store(g, at + axis * LANES, load(g, at + axis * LANES) + across)
-        trace += _squared(g, factor, size)
+        trace += _squared(g, factor)
     return trace
 
 
 @njit(**INNER)
-def _angles(near, shape, own, factor, size, g, slope):
+def _angles(scratch, own, factor):
     """Q:Q/2 of one atom and Gaussian: gradient per bond to ``slope``; returns the trace."""
+    near, shape, g, slope = scratch.near, scratch.shape, scratch.g, scratch.slope
     k = own.size // 6
     zero = splat(0.0)
     xx, xy, xz, yy, yz, zz = zero, zero, zero, zero, zero, zero
@@ -233,27 +246,27 @@ def _angles(near, shape, own, factor, size, g, slope):
                 store(g, at + first * LANES, load(g, at + first * LANES) + across * n2)
                 store(g, at + second * LANES, load(g, at + second * LANES) + across * n1)
             weight = 1.0 if first == second else 2.0
-            trace += weight * _squared(g, factor, size)
+            trace += weight * _squared(g, factor)
     return trace
 
 
 @njit(**INNER)
-def _form(which, near, shape, own, factor, size, g, slope):
+def _form(which, scratch, own, factor):
     if which == 0:
-        return _density(near, shape, own, factor, size, g, slope)
+        return _density(scratch, own, factor)
     if which == 1:
-        return _asymmetry(near, shape, own, factor, size, g, slope)
-    return _angles(near, shape, own, factor, size, g, slope)
+        return _asymmetry(scratch, own, factor)
+    return _angles(scratch, own, factor)
 
 
 @njit(**INNER)
 def _scratch(k, size):
     g = aligned(size * LANES)
     clear(g)
-    return aligned(8 * k * LANES), aligned(3 * k * LANES), g, aligned(3 * k * LANES)
+    return Scratch(aligned(8 * k * LANES), aligned(3 * k * LANES), g, aligned(3 * k * LANES))
 
 
-@njit(**ENTRY)
+@entry
 def contract(u, s, weights, gradient, trace):
     """Gradient (B, 3n) and trace tr[C grad grad] (B,) of the weighted sum of all forms.
 
@@ -262,7 +275,7 @@ def contract(u, s, weights, gradient, trace):
     batch, n3 = u.shape
     k, size = s.own.shape[1] // 6, s.factor.shape[1]
     x, out, lengths = aligned(n3 * LANES), aligned(n3 * LANES), np.empty(n3 // 3)
-    near, shape, g, slope = _scratch(k, size)
+    scratch = _scratch(k, size)
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
         pack(u, first, count, x, lengths)
@@ -270,16 +283,16 @@ def contract(u, s, weights, gradient, trace):
         total = splat(0.0)
         for i in range(n3 // 3):
             own, factor = s.own[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
-            _geometry(x, i, s, near, own)
+            _geometry(x, i, s, scratch.near, own)
             for m in range(np.int64(s.grid[3])):
-                _radial(near, k, s.grid[0] + m * s.grid[2], s.grid[1], shape)
+                _radial(scratch, k, s.grid[0] + m * s.grid[2], s.grid[1])
                 for which in range(FORMS):
                     weight = weights[FORMS * m + which]
-                    part = _form(which, near, shape, own, factor, size, g, slope)
+                    part = _form(which, scratch, own, factor)
                     total += weight * part
                     back = fetch(out, i * ATOM)
                     for j in range(k):
-                        f = scale(splat(weight), fetch(slope, j * ATOM))
+                        f = scale(splat(weight), fetch(scratch.slope, j * ATOM))
                         accumulate(out, s.neighbour[i * k + j] * ATOM, f)
                         back = subtract(back, f)
                     put(out, i * ATOM, back)
@@ -287,13 +300,13 @@ def contract(u, s, weights, gradient, trace):
         unpack(out, first, count, gradient)
 
 
-@njit(**ENTRY)
+@entry
 def stein(u, direction, s, out):
     """out[f, b] = grad phi_f . direction - tr[C grad grad phi_f] for every form f."""
     batch, n3 = u.shape
     k, size = s.own.shape[1] // 6, s.factor.shape[1]
     x, a, lengths = aligned(n3 * LANES), aligned(n3 * LANES), np.empty(n3 // 3)
-    near, shape, g, slope = _scratch(k, size)
+    scratch = _scratch(k, size)
     n_forms = FORMS * np.int64(s.grid[3])
     sums = aligned(n_forms * LANES)
     for first in range(0, batch, LANES):
@@ -303,17 +316,17 @@ def stein(u, direction, s, out):
         clear(sums)
         for i in range(n3 // 3):
             own, factor = s.own[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
-            _geometry(x, i, s, near, own)
+            _geometry(x, i, s, scratch.near, own)
             here = fetch(a, i * ATOM)
             for m in range(np.int64(s.grid[3])):
-                _radial(near, k, s.grid[0] + m * s.grid[2], s.grid[1], shape)
+                _radial(scratch, k, s.grid[0] + m * s.grid[2], s.grid[1])
                 for which in range(FORMS):
                     at = (FORMS * m + which) * LANES
-                    part = _form(which, near, shape, own, factor, size, g, slope)
+                    part = _form(which, scratch, own, factor)
                     value = load(sums, at) - part
                     for j in range(k):
                         there = fetch(a, s.neighbour[i * k + j] * ATOM)
-                        value += dot(fetch(slope, j * ATOM), subtract(there, here))
+                        value += dot(fetch(scratch.slope, j * ATOM), subtract(there, here))
                     store(sums, at, value)
         for f in range(n_forms):
             spread(load(sums, f * LANES), first, count, out[f])

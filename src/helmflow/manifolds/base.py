@@ -2,20 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from helmflow.shapes import Configs, Values
 
-
-class Picture(NamedTuple):
-    """A surface as a rectangle: its points (n m, n_coordinates) at ``first`` x ``second``."""
-
-    first: Tensor
-    second: Tensor
-    points: Configs
+Picture = tuple[Tensor, Tensor, Configs]
+"""Two axes (n,) and (m,) to draw a surface on, and its points (n m, n_coordinates) there."""
 
 
 class Manifold(ABC):

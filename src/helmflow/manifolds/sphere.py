@@ -101,7 +101,7 @@ class Sphere(Manifold):
         latitude, longitude = torch.cartesian_prod(first, second).unbind(-1)
         across = latitude.cos()
         points = (across * longitude.cos(), across * longitude.sin(), latitude.sin())
-        return Picture(first, second, torch.stack(points, -1))
+        return first, second, torch.stack(points, -1)
 
 
 def _gauss(n: int, power: float) -> tuple[Tensor, Tensor]:

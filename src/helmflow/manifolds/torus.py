@@ -69,7 +69,7 @@ class Torus(Manifold):
             return None
         steps = torch.linspace(0.0, 1.0, n_steps + 1, dtype=torch.float64)
         angles = TWO_PI * steps
-        return Picture(angles, angles, torch.cartesian_prod(angles, angles).remainder(TWO_PI))
+        return angles, angles, torch.cartesian_prod(angles, angles).remainder(TWO_PI)
 
 
 def wrap(x: Tensor, period: float = TWO_PI) -> Tensor:

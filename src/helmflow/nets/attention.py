@@ -13,6 +13,25 @@ from helmflow.nets.half_gradient import HalfGradientLinear
 from helmflow.streams import stream
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The size of a `Transformer` and how it computes; the defaults are the published ones.
+
+    ``dtype`` is that of the weights. With ``half_gradients`` gradients, and only they, are
+    computed by products in bfloat16.
+    """
+
+    width: int = 256
+    n_heads: int = 2
+    n_blocks: int = 2
+    dtype: torch.dtype = torch.float32
+    half_gradients: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n_heads < 1 or self.width % self.n_heads:
+            raise InputError("n_heads", f"a divisor of the width {self.width}", self.n_heads)
+
+
 @final
 class Transformer(nn.Module):
     """A transformer without positions: (batch, n, n_in) to (batch, n, n_out), equivariant.
@@ -21,8 +40,7 @@ class Transformer(nn.Module):
     (``n_heads`` heads) and a GELU network of four times the width, no normalisation and no
     dropout, then a linear layer. The last layer and the outputs of all residual branches start at
     zero, so that what the network conditions starts as the identity. Other weights are drawn from
-    ``generator`` (the same every time if none is given). Cost grows with n^2. With
-    ``half_gradients`` gradients, and only they, are computed by products in bfloat16.
+    ``generator`` (the same every time if none is given). Cost grows with n^2.
 
     Source of the layout: P. Wirnsberger et al., doi:10.1088/2632-2153/ac6b16.
     """
@@ -31,20 +49,17 @@ class Transformer(nn.Module):
         self,
         n_in: int,
         n_out: int,
+        size: Attention | None = None,
         *,
-        width: int = 256,
-        n_heads: int = 2,
-        n_blocks: int = 2,
-        dtype: torch.dtype = torch.float32,
-        half_gradients: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if n_heads < 1 or width % n_heads:
-            raise InputError("n_heads", f"a divisor of the width {width}", n_heads)
-        make = _Maker(dtype, half_gradients, generator or stream(0, "transformer"))
+        size = size or Attention()
+        width = size.width
+        make = _Maker(size.dtype, size.half_gradients, generator or stream(0, "transformer"))
         self.embed = make.linear(n_in, width)
-        self.blocks = nn.Sequential(*(_Block(width, n_heads, make) for _ in range(n_blocks)))
+        blocks = (_Block(width, size.n_heads, make) for _ in range(size.n_blocks))
+        self.blocks = nn.Sequential(*blocks)
         self.read = make.zero(width, n_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +104,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, n, width = x.shape
-        heads = self.mix(x).view(batch, n, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        heads = self.mix(x).view(batch, n, 3, self.n_heads, width // self.n_heads)
+        heads = heads.permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.attended(mixed.transpose(1, 2).reshape(batch, n, width))

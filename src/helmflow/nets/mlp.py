@@ -3,17 +3,19 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from helmflow.errors import InputError
 from helmflow.streams import stream
 
 
 @final
 class Mlp(nn.Module):
-    """A fully connected network (..., n_in) -> (..., n_out).
+    """A fully connected network (..., sizes[0]) -> (..., sizes[-1]) with hidden layers between.
 
     With ``zero_last`` the last layer starts at zero, so that what it conditions starts as the
     identity. Weights are uniform in +-1/sqrt(fan in), drawn from ``generator`` (the same every
@@ -22,9 +24,7 @@ class Mlp(nn.Module):
 
     def __init__(
         self,
-        n_in: int,
-        hidden: Sequence[int],
-        n_out: int,
+        sizes: Sequence[int],
         *,
         zero_last: bool = True,
         activation: Callable[[], nn.Module] = nn.SiLU,
@@ -34,7 +34,7 @@ class Mlp(nn.Module):
         super().__init__()
         generator = generator or stream(0, "network")
         layers: list[nn.Module] = []
-        for fan_in, fan_out in itertools.pairwise((n_in, *hidden, n_out)):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [_linear(fan_in, fan_out, dtype, generator), activation()]
         self.layers = nn.Sequential(*layers[:-1])
         if zero_last:
@@ -42,7 +42,7 @@ class Mlp(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The outputs (..., n_out) for inputs (..., n_in)."""
+        """The outputs for inputs x."""
         return self.layers(x)
 
 
@@ -59,13 +59,36 @@ class Constant(nn.Module):
         return self.value.expand(*x.shape[:-1], -1)
 
 
-def conditioner(
-    n_in: int, hidden: Sequence[int], n_out: int, generator: torch.Generator
-) -> nn.Module:
-    """What turns what is known into parameters: a network of tanh, or constants if n_in is 0."""
-    if n_in == 0:
-        return Constant(n_out)
-    return Mlp(n_in, hidden, n_out, activation=nn.Tanh, generator=generator)
+@dataclass(frozen=True)
+class Conditioner:
+    """How the networks of a flow are made that turn what is known into parameters.
+
+    Each has layers of ``hidden`` units and sees ``n_given`` numbers from outside of the flow
+    beside what it is made for; constants take the place of a network that sees nothing. Weights
+    are drawn from ``generator``, one network after the other.
+    """
+
+    hidden: Sequence[int]
+    generator: torch.Generator = field(default_factory=lambda: stream(0, "conditioner"))
+    n_given: int = 0
+    activation: type[nn.Module] = nn.Tanh
+
+    def network(self, n_in: int, n_out: int) -> nn.Module:
+        """From n_in numbers and the given ones to n_out parameters, zero at first."""
+        n_in = n_in + self.n_given
+        if n_in == 0:
+            return Constant(n_out)
+        sizes = (n_in, *self.hidden, n_out)
+        return Mlp(sizes, activation=self.activation, generator=self.generator)
+
+    def require_given(self, given: Tensor | None, like: Tensor) -> Tensor:
+        """The outside numbers (batch, n_given); raises InputError for another shape."""
+        if given is None and self.n_given == 0:
+            return like.new_zeros(len(like), 0)
+        if given is None or given.shape != (len(like), self.n_given):
+            got = "nothing" if given is None else tuple(given.shape)
+            raise InputError("given", f"shape ({len(like)}, {self.n_given})", got)
+        return given
 
 
 def _linear(

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from helmflow.results import Check, Result
-
 if TYPE_CHECKING:
+    from helmflow.results import Check, Result
     from helmflow.system import Reference
 
     Shipped = tuple[str, str, Sequence[Reference]]
@@ -45,7 +44,7 @@ def systems_json(shipped: "Sequence[Shipped]") -> str:
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
+def checks_table(checks: "Sequence[Check]") -> Table:
     """One row per check: passed or not, measured value, limit."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "check", "measured", "needed"):
@@ -62,7 +61,7 @@ def checks_table(checks: Sequence[Check]) -> Table:
     return table
 
 
-def reference_lines(result: Result) -> list[str]:
+def reference_lines(result: "Result") -> list[str]:
     """One line per published value: value, source, deviation in combined standard errors."""
     return [
         f"published {number_text(row.value, row.stderr)} ({row.source})"
@@ -71,7 +70,7 @@ def reference_lines(result: Result) -> list[str]:
     ]
 
 
-def quality_lines(result: Result) -> list[str]:
+def quality_lines(result: "Result") -> list[str]:
     """How close the flow of a density is to it: divergence and effective sample size."""
     found = [check.value for check in result.checks if check.name == "KL(q || p)"]
     ess = result.estimates[0].ess_fraction if result.estimates else None

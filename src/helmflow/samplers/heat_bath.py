@@ -26,8 +26,8 @@ def heat_bath_sweep(x: Configs, beta: float, generator: Generator) -> Configs:
             lines = torch.arange(parity, shape[1 - mu], 2)
             angle, concentration = _conditional(x, mu)
             axis = 2 - mu
-            chosen = concentration.index_select(axis, lines)
-            fresh = angle.index_select(axis, lines) + draw_von_mises(beta * chosen, generator)
+            of_lines = concentration.index_select(axis, lines)
+            fresh = angle.index_select(axis, lines) + draw_von_mises(beta * of_lines, generator)
             x[:, mu] = x[:, mu].index_copy(axis, lines, fresh)
     return x
 

@@ -35,14 +35,18 @@ class Budget:
         """Configurations that may still be evaluated; infinite without a limit."""
         return math.inf if self.limit is None else self.limit - self.evaluations
 
+    def require(self, n: int) -> None:
+        """Raise ``BudgetError`` where ``n`` more configurations would exceed the limit."""
+        if n > self.left:
+            needed = f"at least {self.evaluations + n} to get any further"
+            raise BudgetError("max_evaluations", needed, self.limit)
+
     def spend(self, n: int) -> None:
         """Count ``n`` configurations that are about to be evaluated.
 
         Raises ``BudgetError`` instead where that would exceed the limit.
         """
-        if n > self.left:
-            needed = f"at least {self.evaluations + n} to get any further"
-            raise BudgetError("max_evaluations", needed, self.limit)
+        self.require(n)
         self.evaluations += n
 
     def count(

@@ -54,6 +54,24 @@ NOTICEABLE = 0.01
 CHANCE = Limit(1e-2, 1e-6)
 """Chance of a scatter as large as it is."""
 
+CONSISTENT = 3.0
+"""Of two estimates of one run, such as those of its halves, in standard errors."""
+
+ONE_OF_MANY = 4.0
+"""Of the chain that lies farthest from the others, in standard errors."""
+
+SECOND_LAW = Limit(3.0, 5.0)
+"""By which the upper bound lies below the lower one, in standard errors."""
+
+LEFT_OUT = Limit(1e-3, 0.05)
+"""Samples that have no finite energy in their own state, of all."""
+
+OF_THEIR_STATE = Limit(0.03, 0.10)
+"""Relative error of a temperature or virial that samples give away."""
+
+CROSSINGS = Limit(20.0, 2.0)
+"""How often chains go from one of two basins to the other."""
+
 INTEGRATOR = 0.3
 """Bias of an integrator, in target errors, that its check accepts; chosen are steps below
 `helmflow.skeleton.steps.ACCEPTED`."""
@@ -149,6 +167,39 @@ def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:
     meaning = f"standard errors, of {name}"
     value = abs(worst or 0.0)
     return [at_most("observables against exact", value, EXACT.soft, meaning, hard=EXACT.hard)]
+
+
+def halves_agree(first: Estimate, last: Estimate) -> Check:
+    """Whether the second half of a run says what the first half says."""
+    return at_most("halves agree", sigmas(first, last), CONSISTENT, "standard errors")
+
+
+def bounds_in_order(sigmas_below: float) -> Check:
+    """<w_F> + <w_R> is a sum of two Kullback-Leibler divergences, never negative."""
+    meaning = (
+        "standard errors by which the upper bound lies below the lower one, as it does when the "
+        "samples of A and B are exchanged"
+    )
+    soft, hard = SECOND_LAW.soft, SECOND_LAW.hard
+    return at_most("bounds in order", sigmas_below, soft, meaning, hard=hard)
+
+
+def of_their_state(name: str, error: float, meaning: str) -> Check:
+    """Whether samples have the temperature or pressure of their state."""
+    return at_most(name, error, OF_THEIR_STATE.soft, meaning, hard=OF_THEIR_STATE.hard)
+
+
+def samples_left_out(n_lost: int, n_kept: int) -> list[Check]:
+    """Samples without a finite energy in their own state; no check where there are none."""
+    if n_lost == 0:
+        return []
+    part, meaning = n_lost / (n_lost + n_kept), "no finite energy of their own"
+    return [at_most("samples left out", part, LEFT_OUT.soft, meaning, hard=LEFT_OUT.hard)]
+
+
+def crossings(n: float, meaning: str) -> Check:
+    """Whether chains have gone between two basins often enough to compare them."""
+    return at_least("crossings", n, CROSSINGS.soft, meaning, hard=CROSSINGS.hard)
 
 
 def chance_of(

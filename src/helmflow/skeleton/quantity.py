@@ -1,5 +1,6 @@
 """What is computed, and what a family found out about it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -53,7 +54,7 @@ class Quantity:
             method=estimate.method,
             value=self.value(estimate.value),
             stderr=self.stderr(estimate.stderr),
-            n_eff=estimate.n_eff,
+            n_eff=None if math.isnan(estimate.n_eff) else estimate.n_eff,
             ess_fraction=min(fractions, default=None),
             pareto_k=max(tails, default=None),
             overlap=diagnostics.get("overlap"),

@@ -15,6 +15,7 @@ from helmflow.skeleton.conclude import conclude
 from helmflow.skeleton.kept import Form, Kept, read_kept, write_kept
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.streams import stream
+from helmflow.tables import parse_table
 
 T = TypeVar("T")
 Listen = Callable[[Event], None]
@@ -44,6 +45,11 @@ class Run:
         self._listen = listen
         if directory is not None:
             directory.rewind()
+
+    @classmethod
+    def in_memory(cls, name: str, seed: int) -> "Run":
+        """A computation of a library function, which keeps nothing; the settings are its own."""
+        return cls(name, parse_table(Settings, {"seed": int(seed)}))
 
     def stream(self, purpose: str) -> Generator:
         """Random numbers for one purpose; those of different purposes are independent."""

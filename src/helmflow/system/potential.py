@@ -1,5 +1,6 @@
 """Energies from the [potential] table: its keys are the arguments of the energy's constructor."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
@@ -7,72 +8,51 @@ from typing import Any, get_type_hints
 
 from pydantic import create_model
 
-from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy
-from helmflow.energies.gauge import U1Wilson
-from helmflow.energies.growing_sphere import GrowingSphere
-from helmflow.energies.lennard_jones import LennardJones
-from helmflow.energies.phi4 import Phi4
-from helmflow.energies.product import DipoleOnSpring
-from helmflow.energies.rotation import MatrixFisher
-from helmflow.energies.rugged import SinesAndCosines
-from helmflow.energies.schwinger import Schwinger
-from helmflow.energies.sphere import (
-    AxialMixture,
-    PowerSpherical,
-    SphereMixture,
-    SphericalCauchy,
-    Watson,
-)
-from helmflow.energies.stillinger_weber import StillingerWeber
-from helmflow.energies.torus import (
-    Checkerboard,
-    PlanarArm,
-    TorusCosines,
-    TorusMixture,
-    XYRing,
-)
-from helmflow.energies.wilson import SingleLink, SUWilson
-from helmflow.energies.yukawa import Yukawa
 from helmflow.errors import InputError
 from helmflow.tables import ClosedTable, nearest, parse_table
 
 EnergyFactory = Callable[..., Energy]
 
-ENERGIES: Mapping[str, EnergyFactory] = MappingProxyType(
+ENERGIES: Mapping[str, str] = MappingProxyType(
     {
-        "lennard_jones": LennardJones,
-        "stillinger_weber": StillingerWeber,
-        "ase": calculator_energy,
-        "phi4": Phi4,
-        "yukawa": Yukawa,
-        "u1_wilson": U1Wilson,
-        "su_wilson": SUWilson,
-        "single_link": SingleLink,
-        "schwinger": Schwinger,
-        "growing_sphere": GrowingSphere,
-        "torus_mixture": TorusMixture,
-        "torus_cosines": TorusCosines,
-        "xy_ring": XYRing,
-        "planar_arm": PlanarArm,
-        "checkerboard": Checkerboard,
-        "sines_and_cosines": SinesAndCosines,
-        "sphere_mixture": SphereMixture,
-        "axial_mixture": AxialMixture,
-        "watson": Watson,
-        "power_spherical": PowerSpherical,
-        "spherical_cauchy": SphericalCauchy,
-        "dipole_on_spring": DipoleOnSpring,
-        "matrix_fisher": MatrixFisher,
+        "lennard_jones": "lennard_jones:LennardJones",
+        "mie": "mie:Mie",
+        "morse": "morse:Morse",
+        "buckingham": "buckingham:Buckingham",
+        "uhlenbeck_ford": "uhlenbeck_ford:UhlenbeckFord",
+        "stillinger_weber": "stillinger_weber:StillingerWeber",
+        "ase": "ase:calculator_energy",
+        "phi4": "phi4:Phi4",
+        "yukawa": "yukawa:Yukawa",
+        "u1_wilson": "gauge:U1Wilson",
+        "su_wilson": "wilson:SUWilson",
+        "single_link": "wilson:SingleLink",
+        "schwinger": "schwinger:Schwinger",
+        "growing_sphere": "growing_sphere:GrowingSphere",
+        "torus_mixture": "torus:TorusMixture",
+        "torus_cosines": "torus:TorusCosines",
+        "xy_ring": "torus:XYRing",
+        "planar_arm": "torus:PlanarArm",
+        "checkerboard": "torus:Checkerboard",
+        "sines_and_cosines": "rugged:SinesAndCosines",
+        "sphere_mixture": "sphere:SphereMixture",
+        "axial_mixture": "sphere:AxialMixture",
+        "watson": "sphere:Watson",
+        "power_spherical": "sphere:PowerSpherical",
+        "spherical_cauchy": "sphere:SphericalCauchy",
+        "dipole_on_spring": "product:DipoleOnSpring",
+        "matrix_fisher": "rotation:MatrixFisher",
     }
 )
+"""Kinds that come with the package, as "module:name" within `helmflow.energies`."""
 
 SUPPLIED = ("atoms", "cell_matrix", "reference", "shape")
 """Arguments that come from [structure] or [field] and never from [potential]."""
 
 
 def energy_factory(
-    potential: Mapping[str, object], energies: Mapping[str, EnergyFactory]
+    potential: Mapping[str, object], energies: Mapping[str, EnergyFactory | str]
 ) -> EnergyFactory:
     """The constructor that ``potential.kind`` names; raises ``InputError`` for an unknown one."""
     kind = potential.get("kind")
@@ -81,7 +61,11 @@ def energy_factory(
     if not isinstance(kind, str) or kind not in energies:
         hint = nearest(str(kind), energies)
         raise InputError("potential.kind", f"one of {', '.join(energies)}{hint}", repr(kind))
-    return energies[kind]
+    factory = energies[kind]
+    if not isinstance(factory, str):
+        return factory
+    module, _, name = factory.partition(":")
+    return getattr(importlib.import_module(f"helmflow.energies.{module}"), name)
 
 
 def build_energy(

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from helmflow.errors import InputError
 from helmflow.system.kinds import TABLES
+from helmflow.system.reference import Reference
 from helmflow.system.schema import SystemTable
-from helmflow.system.system import Reference
 from helmflow.tables import nearest, parse_table, read_toml
 
 

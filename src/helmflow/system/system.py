@@ -10,6 +10,7 @@ from torch import Tensor
 from helmflow.energies.base import Energy
 from helmflow.manifolds.base import Manifold
 from helmflow.shapes import Configs, Values
+from helmflow.system.reference import Reference
 from helmflow.thermo import ThermodynamicState
 
 
@@ -19,22 +20,6 @@ class Units:
 
     length: str
     energy: str
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A published or exact value to compare with; free energies and ln Z are in kT (nats).
-
-    ``stderr`` is one standard error, 0 for an exact value and None where none was published;
-    ``per`` is "particle" or "system"; ``source`` is a DOI or how the value was computed.
-    """
-
-    quantity: str
-    value: float
-    stderr: float | None
-    per: str
-    source: str
-    note: str
 
 
 @dataclass(frozen=True)

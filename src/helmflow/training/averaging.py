@@ -39,14 +39,14 @@ class WeightAverage:
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
         """The module with averaged weights inside the block, with its own ones afterwards."""
-        own = {name: p.detach().clone() for name, p in module.named_parameters()}
+        trained = {name: p.detach().clone() for name, p in module.named_parameters()}
         self.load_into(module)
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, p in module.named_parameters():
-                    p.copy_(own[name])
+                    p.copy_(trained[name])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything, for a checkpoint."""

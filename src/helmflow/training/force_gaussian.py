@@ -9,13 +9,14 @@ from torch import Tensor
 
 from helmflow.bijectors.affine import DenseAffine
 from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.conjugated import Part
 from helmflow.bijectors.given_torsions import (
     ORDERS,
+    Places,
     ShiftedByTorsions,
     TurnedTorsions,
     torsion_features,
 )
-from helmflow.bijectors.part import Part
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.generalised_work import ReducedPotential
 from helmflow.normal_equations import least_squares
@@ -102,14 +103,14 @@ def _mean_force(phi: Tensor, gradient: Tensor, around: Tensor) -> Tensor:
     every phi, is fitted beside it.
     """
     k = torch.arange(1, ORDERS + 1, dtype=phi.dtype)
-    found = []
+    rows = []
     for j in range(phi.shape[1]):
         angle = phi[:, j, None] * k
         waves = torch.cat([-k * angle.sin(), k * angle.cos()], dim=1)
         slopes = _fitted(torch.cat([waves, around], 1), gradient[:, j])
-        found.append(slopes[: 2 * ORDERS].reshape(2, ORDERS))
+        rows.append(slopes[: 2 * ORDERS].reshape(2, ORDERS))
     # features are ordered cos of all angles and orders, then sin
-    return torch.stack(found, 1).flatten() if found else phi.new_zeros(0)
+    return torch.stack(rows, 1).flatten() if rows else phi.new_zeros(0)
 
 
 def _fitted(columns: Tensor, target: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ def force_map(
     if centres is not None:
         spline = CircularSpline(N_BINS)
         turned = _turning_parameters(a.soft_potential, b.soft_potential, centres, spline)
-        maps.append(TurnedTorsions(soft, centres, spline, turned))
+        maps.append(TurnedTorsions(Places.around(soft, centres), spline, turned))
     return Chain([*maps, ShiftedByTorsions(stiff, soft, b.turning)])
 
 
@@ -149,8 +150,8 @@ def _turning_parameters(a: Tensor, b: Tensor, centres: Tensor, spline: CircularS
         features = torsion_features(angles[:, j, None], ORDERS)
         densities, below = [], []
         for potential in (a, b):
-            own = potential.reshape(2, len(centres), ORDERS)[:, j].flatten()
-            u = features @ own
+            waves = potential.reshape(2, len(centres), ORDERS)[:, j].flatten()
+            u = features @ waves
             density = (u.min() - u).clamp_min(-DEEPEST).exp()
             area = torch.cumulative_trapezoid(density, edge)
             densities.append((density / area[-1]).numpy())

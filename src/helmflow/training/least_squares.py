@@ -98,16 +98,16 @@ def fit_variance(
     for step in range(1, plan.max_steps + 1):
         trial = parameters - _damped_solution(*normal, damping)
         r = residuals.values(trial)
-        found = (math.inf, centred) if r is None else _variance(r, omega)
-        if not found[0] < loss:
+        reached = (math.inf, centred) if r is None else _variance(r, omega)
+        if not reached[0] < loss:
             damping *= plan.tighten
             small += damping > 1.0
             if damping > MOST_DAMPING:
                 break
             continue
-        small = small + 1 if loss - found[0] < plan.tolerance * loss else 0
+        small = small + 1 if loss - reached[0] < plan.tolerance * loss else 0
         parameters, accepted = trial, accepted + 1
-        loss, centred = found
+        loss, centred = reached
         damping = max(damping / plan.relax, LEAST_DAMPING)
         if report is not None:
             report(step, loss, damping)
@@ -171,8 +171,8 @@ def damped_step(
         step = _solution(jacobian.T @ jacobian, jacobian.T @ target, scale)
     for _ in range(_MOST_HALVINGS):
         trial = parameters - step
-        found = residuals.values(trial)
-        if found is not None and _variance(found, omega)[0] <= loss:
+        r = residuals.values(trial)
+        if r is not None and _variance(r, omega)[0] <= loss:
             return loss, trial
         step = 0.5 * step
     return loss, parameters

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.affine import DenseAffine
-from helmflow.bijectors.base import Bijector, Chain, Identity, Inverse
+from helmflow.bijectors.base import Bijector, Identity, Inverse
+from helmflow.bijectors.conjugated import conjugated
 from helmflow.errors import InputError
 from helmflow.generalised_work import ReducedPotential, work
 from helmflow.shapes import Configs, Values
@@ -101,7 +102,7 @@ class GaussianFit(MapFit):
     def _wrapped(self, inner: Bijector) -> Bijector:
         if self.coordinates is None:
             return inner
-        return Chain([self.coordinates, inner, Inverse(self.coordinates)])
+        return conjugated(self.coordinates, inner)
 
 
 def least_dissipation(

@@ -57,24 +57,24 @@ def train_map(
     Samples keep their own energies, which are computed once. One-sided training needs no gradient
     of ``states.u_a``.
     """
-    kept = {name: t.detach().clone() for name, t in bijector.state_dict().items()}
-    found = [(held_dissipation(bijector, states), 0)]
+    best_state = {name: t.detach().clone() for name, t in bijector.state_dict().items()}
+    history = [(held_dissipation(bijector, states), 0)]
 
     def look(report: StepReport) -> None:
         if report.step % CHECK_EVERY and report.step != report.steps:
             return
         now = held_dissipation(bijector, states)
-        if now < min(found)[0]:
-            kept.update({k: t.detach().clone() for k, t in bijector.state_dict().items()})
-        found.append((now, report.step))
-        if report.step - min(found)[1] >= PATIENCE * report.steps:
+        if now < min(history)[0]:
+            best_state.update({k: t.detach().clone() for k, t in bijector.state_dict().items()})
+        history.append((now, report.step))
+        if report.step - min(history)[1] >= PATIENCE * report.steps:
             raise _NothingBetter
 
     with suppress(_NothingBetter):
         train(bijector, _loss(bijector, states, two_sided), plan, generator, report=look)
-    bijector.load_state_dict(kept)
-    best, step = min(found)
-    return Trained(found[0][0], best, found[-1][0], step, found[-1][1])
+    bijector.load_state_dict(best_state)
+    best, step = min(history)
+    return Trained(history[0][0], best, history[-1][0], step, history[-1][1])
 
 
 class _NothingBetter(Exception):  # noqa: N818 - how training ends, not an error
@@ -105,11 +105,11 @@ def _loss(
     if two_sided:
         sides.append((states.x_b, states.u_b, states.u_a, Inverse(bijector)))
     with torch.no_grad():
-        own = [u_from(x) for x, u_from, _, _ in sides]
+        before = [u_from(x) for x, u_from, _, _ in sides]
 
     def loss(n: int, generator: Generator) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
-        for (x, _, u_to, carry), energies in zip(sides, own, strict=True):
+        for (x, _, u_to, carry), energies in zip(sides, before, strict=True):
             rows = torch.randint(len(x), (n,), generator=generator)
             known = energies[rows]
             total = total + work(x[rows], lambda _, known=known: known, u_to, carry).mean()

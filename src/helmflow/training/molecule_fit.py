@@ -3,16 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import final
 
 import torch
 from torch import Generator, Tensor
 
-from helmflow.bijectors.base import Bijector, Chain, Identity, Inverse
+from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.conjugated import Part, conjugated
 from helmflow.bijectors.elementwise import ShiftScale
-from helmflow.bijectors.given_torsions import GivenTorsions
+from helmflow.bijectors.given_torsions import GivenTorsions, Places
 from helmflow.bijectors.internal import InternalCoordinates, z_matrix
-from helmflow.bijectors.part import Part
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.training.force_gaussian import force_gaussian, force_map, gradients_in
 from helmflow.training.map_fit import GaussianFit, MapFit, TwoStates, least_dissipation
@@ -61,21 +62,23 @@ class MoleculeFit(MapFit):
         inner = states.through(coordinates)
         parts = {k: getattr(inner, k)[:, stiff] for k in ("x_a", "x_b", "held_a", "held_b")}
 
-        def wrapped(*maps: Bijector) -> Bijector:
-            return Chain([coordinates, *maps, Inverse(coordinates)])
+        seen_inside = partial(conjugated, coordinates)
 
         def works(bijector: Bijector) -> tuple[Tensor, Tensor]:
-            return states.works(wrapped(Part(bijector, stiff)), held=True)
+            return states.works(seen_inside(Part(bijector, stiff)), held=True)
 
         best = Part(GaussianFit().best(replace(inner, **parts), works), stiff)
         by_forces = _map_by_forces(coordinates, states, stiff, soft)
         gaussian = least_dissipation(
-            [Identity(), best, *by_forces], lambda f: states.works(wrapped(f), held=True)
+            [Identity(), best, *by_forces],
+            lambda f: states.works(seen_inside(f), held=True),
         )
         if self.plan is None:
-            return wrapped(gaussian)
+            return seen_inside(gaussian)
         spread = parts["x_b"].std(0)
-        made = wrapped(gaussian, *self._couplings(coordinates, stiff, soft, spread, generator))
+        made = conjugated(
+            coordinates, gaussian, *self._couplings(coordinates, stiff, soft, spread, generator)
+        )
         self.trained.append(
             train_map(made, states, self.plan, generator, two_sided=self.two_sided)
         )
@@ -90,23 +93,23 @@ class MoleculeFit(MapFit):
         generator: Generator,
     ) -> list[Bijector]:
         centres = coordinates.centres[soft - coordinates.torsions[0]]
-        found: list[Bijector] = []
+        turns: list[Bijector] = []
         for k in range(len(soft)):
             one = torch.arange(len(soft)) == k
-            found.append(
+            turns.append(
                 GivenTorsions(
-                    soft[one],
+                    Places.around(soft[one], centres[one]),
                     soft[~one],
                     CircularSpline(self.n_bins),
                     hidden=self.hidden,
-                    centres=centres[one],
                     generator=generator,
                 )
             )
+        lengths = Places(stiff, scale=spread)
         shifts = GivenTorsions(
-            stiff, soft, ShiftScale(), hidden=self.hidden, scale=spread, generator=generator
+            lengths, soft, ShiftScale(), hidden=self.hidden, generator=generator
         )
-        return [*found, shifts]
+        return [*turns, shifts]
 
     def _coordinates(self, states: TwoStates) -> tuple[InternalCoordinates, Tensor, Tensor]:
         """Coordinates with centred torsions, and the places of the stiff and the soft ones."""
@@ -129,13 +132,13 @@ def _map_by_forces(
     coordinates: Bijector, states: TwoStates, stiff: Tensor, soft: Tensor
 ) -> list[Bijector]:
     """The map between the Gaussians that fit the forces of both states, if there is one."""
-    found = []
+    gaussians = []
     for x, u in ((states.x_a, states.u_a), (states.x_b, states.u_b)):
         known = gradients_in(coordinates, x, u)
         fitted = None if known is None else force_gaussian(*known, stiff, soft)
         if fitted is None:
             return []
-        found.append(fitted)
+        gaussians.append(fitted)
     centres = coordinates.centres[soft - coordinates.torsions[0]]
-    turned = [force_map(*found, stiff, soft, centres)] if len(soft) else []
-    return [force_map(*found, stiff, soft), *turned]
+    turned = [force_map(*gaussians, stiff, soft, centres)] if len(soft) else []
+    return [force_map(*gaussians, stiff, soft), *turned]

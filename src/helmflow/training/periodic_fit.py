@@ -9,6 +9,7 @@ from helmflow.bijectors.base import Bijector, Chain
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
 from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.bijectors.periodic import InCell
+from helmflow.nets.attention import Attention
 from helmflow.shapes import Configs, Values
 from helmflow.training.map_fit import MapFit, TwoStates
 from helmflow.training.map_training import Trained, train_map
@@ -49,9 +50,7 @@ class PeriodicFit(MapFit):
             "n_layers": n_layers,
             "n_bins": n_bins,
             "n_frequencies": n_frequencies,
-            "width": width,
-            "n_heads": n_heads,
-            "n_blocks": n_blocks,
+            "network": Attention(width, n_heads, n_blocks),
         }
         self.name = "trained periodic" if first is None else f"trained on {first.name}"
         self.trained: list[Trained] = []
@@ -68,8 +67,8 @@ class PeriodicFit(MapFit):
         return Chain([first, made])
 
     def _train(self, made: Bijector, states: TwoStates, generator: Generator) -> None:
-        found = train_map(made, states, self.plan, generator, two_sided=self.two_sided)
-        self.trained.append(found)
+        outcome = train_map(made, states, self.plan, generator, two_sided=self.two_sided)
+        self.trained.append(outcome)
 
 
 def _carried(states: TwoStates, first: Bijector) -> TwoStates:

@@ -99,10 +99,12 @@ class TrainingState:
         return True
 
     def _restore_module(self, store: Store, tensors: dict[str, Tensor]) -> None:
-        own = {name: t.shape for name, t in self.module.state_dict().items()}
-        found = {name: t.shape for name, t in tensors.items()}
-        if own != found:
-            differing = sorted(name for name in own | found if own.get(name) != found.get(name))
+        expected = {name: t.shape for name, t in self.module.state_dict().items()}
+        stored = {name: t.shape for name, t in tensors.items()}
+        if expected != stored:
+            differing = sorted(
+                name for name in expected | stored if expected.get(name) != stored.get(name)
+            )
             raise InputError(
                 "checkpoint", "weights of this flow", f"{store}, which differs in {differing[0]}"
             )

@@ -26,11 +26,11 @@ def measure(
     work = density_work(x, log_q, u).double()
     # A sample without a finite work has no weight.
     log_w = (-work).nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf).numpy()
-    found = {
+    measured = {
         "ess": kish_ess(log_w) / n,
         "free_energy": -log_mean_exp(log_w),
         "upper_bound": float(work.mean()),
     }
     if samples is not None:
-        found["lower_bound"] = float(density_work(samples, flow.log_prob(samples), u).mean())
-    return found
+        measured["lower_bound"] = float(density_work(samples, flow.log_prob(samples), u).mean())
+    return measured

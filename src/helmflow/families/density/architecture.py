@@ -7,8 +7,8 @@ import torch
 
 from helmflow.bijectors.base import Bijector, Chain, Inverse
 from helmflow.bijectors.circle_maps import Rotation
+from helmflow.bijectors.conjugated import Part
 from helmflow.bijectors.elementwise import Composed, Elementwise
-from helmflow.bijectors.part import Part
 from helmflow.bijectors.potential_map import PotentialMap, SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import (
     FourierPotential,
@@ -28,6 +28,7 @@ from helmflow.families.density.plan import DensityPlan
 from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.sphere import Sphere
+from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
 
 CENTRES, MORE_CENTRES = 5, 8
@@ -98,7 +99,7 @@ def untrained(manifold: Manifold, architecture: Architecture, seed: int) -> tupl
     for order in (places, places[::-1]):
         chain += _rotations(manifold, generator)
         chain.append(
-            ProductAutoregressive(manifold, circle, [24], order=order, generator=generator)
+            ProductAutoregressive(manifold, circle, Conditioner([24], generator), order=order)
         )
     return Flow(base, Chain(chain)), f"autoregressive {kind}, factor by factor, 2 layers"
 
@@ -116,11 +117,10 @@ def _torus_layers(
         TorusAutoregressive(
             dim,
             circle,
-            hidden,
+            Conditioner(hidden, generator),
             order=order,
             relative=architecture.angles == "relative",
             seen=architecture.seen,
-            generator=generator,
         )
         for order in ([forwards] if one_layer else [forwards, forwards[::-1]])
     ]

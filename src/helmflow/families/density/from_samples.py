@@ -1,9 +1,8 @@
 """A density known by its samples: a flow by maximum likelihood, and the free energy of basins."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,10 +13,22 @@ from helmflow.estimators.basins import region_difference, region_probability
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.density.likelihood import Fit, fit_likelihood
-from helmflow.families.path.certificate import ENOUGH, at_least, at_most
+from helmflow.families.density.likelihood import FORM, Fit, fit_likelihood
 from helmflow.manifolds.torus import Torus
-from helmflow.results import Check, Cost, EstimateRow, Observable, Result, grade
+from helmflow.results import Check, Observable, Result
+from helmflow.skeleton.checks import (
+    CONSISTENT,
+    EFFECTIVE_SAMPLES,
+    ONE_OF_MANY,
+    at_least,
+    at_most,
+    crossings,
+    pareto_tail,
+    weights_that_count,
+)
+from helmflow.skeleton.kept import Kept
+from helmflow.skeleton.quantity import Finding, Quantity
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 
 Box = Sequence[tuple[float, float]]
@@ -37,6 +48,10 @@ class SampledDensity:
     arrays: Mapping[str, np.ndarray]
     size: tuple[int, int]
 
+    def kept(self) -> Kept:
+        """The flow as a file keeps it."""
+        return FORM.pack((self.flow, self.size))
+
 
 def fit_samples(
     x: np.ndarray,
@@ -54,7 +69,7 @@ def fit_samples(
     InputError for arrays of another shape, angles outside [0, 2 pi), fewer than two basins and
     ranges beyond a whole turn.
     """
-    clock = (time.process_time(), time.time())
+    run = Run.in_memory(name, seed)
     x, log_w = _checked(x, log_weights)
     if len(basins) < 2:
         raise InputError("basins", "two or more", len(basins))
@@ -67,32 +82,19 @@ def fit_samples(
     flow, fit = fit_likelihood(x, log_w, seed)
     counted = _differences(inside, log_w)
     integrated = _by_flow(flow, basins, seed)
-    checks = _checks(inside, log_w, counted, integrated, fit)
-    letter, reason = grade(checks, one_sided=False)
     first, second = list(basins)[:2]
-    head = counted[second]
-    result = Result(
-        system=name,
-        quantity="free_energy_difference",
-        value=head.value,
-        stderr=head.stderr,
-        unit="kT",
-        per="system",
-        convention=f"f({second}) - f({first}) = ln of the ratio of their probabilities",
-        method="histogram",
-        base=fit.name,
-        grade=letter,
-        reason=reason,
-        checks=tuple(checks),
-        estimates=(
-            EstimateRow("histogram", head.value, head.stderr, head.n_eff * _evenness(log_w)),
-            EstimateRow("flow", integrated[second], head.stderr),
-        ),
+    convention = f"f({second}) - f({first}) = ln of the ratio of their probabilities"
+    head, arrays = counted[second], _arrays(x, log_w, flow, basins)
+    finding = Finding(
+        headline=replace(head, n_eff=head.n_eff * _evenness(log_w)),
+        rows=(Estimate(integrated[second], head.stderr, math.nan, "flow"),),
+        checks=tuple(_checks(inside, log_w, counted, integrated, fit)),
         observables=tuple(_observables(inside, log_w, counted, integrated, fit)),
-        seed=seed,
-        cost=Cost(time.process_time() - clock[0], time.time() - clock[1], 0),
+        arrays=arrays,
+        base=fit.name,
     )
-    return SampledDensity(flow, result, _arrays(x, log_w, flow, basins), fit.size)
+    result = run.conclude(Quantity("free_energy_difference", convention), finding)
+    return SampledDensity(flow, result, arrays, fit.size)
 
 
 def _evenness(log_w: np.ndarray) -> float:
@@ -149,21 +151,23 @@ def _checks(
     visits = _crossings(inside[first], inside[second])
     off = abs(integrated[second] - head.value) / max(head.stderr, 1e-12)
     n_eff = head.n_eff * _evenness(log_w)
+    gain, enough = fit.held_out.value - fit.histogram, EFFECTIVE_SAMPLES
     checks = [
-        at_least("crossings", visits, 20.0, f"from {first} to {second} or back", hard=2.0),
-        at_least("independent samples", n_eff, ENOUGH, "of the difference", hard=10.0),
+        crossings(visits, f"from {first} to {second} or back"),
+        at_least("independent samples", n_eff, enough.soft, "of the difference", hard=enough.hard),
         *_of_weights(log_w),
-        at_most("flow against histogram", off, 3.0, "standard errors of the difference"),
+        at_most("flow against histogram", off, CONSISTENT, "standard errors of the difference"),
         at_least(
             "held-out gain over a histogram",
-            fit.held_out.value - fit.histogram,
+            gain,
             0.0,
             "nats per sample, the best of six histograms",
         ),
     ]
     spread = _spread_of_chains(inside[first], inside[second], log_w, head)
     if spread is not None:
-        checks.append(at_most("one chain against the others", spread, 4.0, "standard errors"))
+        name = "one chain against the others"
+        checks.append(at_most(name, spread, ONE_OF_MANY, "standard errors"))
     return checks
 
 
@@ -171,12 +175,7 @@ def _of_weights(log_w: np.ndarray) -> list[Check]:
     """Whether a few samples outweigh all others; nothing to ask where none has a weight."""
     if np.ptp(log_w) == 0.0:
         return []
-    return [
-        at_least(
-            "weights that count", kish_ess(log_w.ravel()), ENOUGH, "Kish's number", hard=10.0
-        ),
-        at_most("pareto k", pareto_k(log_w.ravel()), 0.7, "tail of the weights", hard=1.0),
-    ]
+    return [weights_that_count(kish_ess(log_w.ravel())), pareto_tail(pareto_k(log_w.ravel()))]
 
 
 def _crossings(first: np.ndarray, second: np.ndarray) -> float:

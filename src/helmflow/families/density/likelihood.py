@@ -1,10 +1,8 @@
 """A flow fitted to chains of angles by maximum likelihood, with a part of them held out."""
 
 import itertools
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,13 +15,13 @@ from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
-from helmflow.errors import InputError
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.estimate import Estimate
 from helmflow.manifolds.torus import Torus
+from helmflow.nets.mlp import Conditioner
 from helmflow.objectives.divergences import forward_kl
+from helmflow.skeleton.kept import Form, Kept
 from helmflow.streams import stream
-from helmflow.training.checkpoint import load, save
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.schedule import Cosine
 from helmflow.training.stochastic import train
@@ -38,7 +36,8 @@ ROUNDS, STEPS, BATCH, LEARNING_RATE = 24, 50, 512, 1e-2
 PATIENCE = 4
 """Rounds without gain on the second part of the chains after which a fit ends."""
 
-KEY = "angles, bins, width"
+KIND = "flow fitted to angles"
+"""What its file says."""
 
 HISTOGRAMS = (10, 15, 20, 30, 40, 60)
 """Cells along every angle of the histograms that a flow is compared with."""
@@ -99,20 +98,22 @@ def fit_likelihood(x: np.ndarray, log_w: np.ndarray, seed: int) -> tuple[Flow, F
     return flow, Fit(name, *scores, size)
 
 
-def keep(flow: Flow, size: tuple[int, int], file: Path) -> None:
-    """Write a fitted flow; `kept` reads it."""
-    header = {KEY: json.dumps([flow.base.manifold.dim, *size])}
-    save(file, flow.bijector.state_dict(), header)
+def _pack(made: tuple[Flow, tuple[int, int]]) -> Kept:
+    flow, (bins, width) = made
+    facts = {"angles": flow.base.manifold.dim, "bins": bins, "width": width}
+    return Kept(flow.bijector.state_dict(), facts, KIND)
 
 
-def kept(file: Path) -> Flow:
-    """The flow that `keep` has written; raises InputError for another file."""
-    tensors, header = load(file, {})
-    if KEY not in header:
-        raise InputError("run", "a flow fitted to samples", f"{file}")
-    flow = _new_flow(*json.loads(header[KEY]), seed=0)
-    flow.bijector.load_state_dict(tensors)
-    return flow.requires_grad_(requires_grad=False)
+def _unpack(kept: Kept) -> tuple[Flow, tuple[int, int]]:
+    facts = kept.facts
+    size = facts["bins"], facts["width"]
+    flow = _new_flow(facts["angles"], *size, seed=0)
+    flow.bijector.load_state_dict(dict(kept.tensors))
+    return flow.requires_grad_(requires_grad=False), size
+
+
+FORM = Form(_pack, _unpack)
+"""Of a fitted flow and its size."""
 
 
 def _new_flow(dim: int, bins: int, width: int, seed: int) -> Flow:
@@ -120,7 +121,7 @@ def _new_flow(dim: int, bins: int, width: int, seed: int) -> Flow:
     generator = stream(seed, f"network {bins}")
     orders = (range(dim), range(dim)[::-1])
     layers = [
-        TorusAutoregressive(dim, circle, [width], order=order, generator=generator)
+        TorusAutoregressive(dim, circle, Conditioner([width], generator), order=order)
         for order in orders
     ]
     return Flow(Uniform(Torus(dim)), Chain(layers))
@@ -148,9 +149,11 @@ def _held_out(flow: Flow, x: np.ndarray, log_w: np.ndarray) -> Estimate:
     share /= share.mean()
     mean = float((share * log_q).mean())
     series = share * (log_q - mean)
-    found = integrated_autocorrelation(series)
-    stderr = math.sqrt(float(series.var()) / found.n_eff)
-    return Estimate(mean, stderr, found.n_eff, "held out", {"tau_int": found.tau_int}, "nat")
+    correlation = integrated_autocorrelation(series)
+    stderr = math.sqrt(float(series.var()) / correlation.n_eff)
+    return Estimate(
+        mean, stderr, correlation.n_eff, "held out", {"tau_int": correlation.tau_int}, "nat"
+    )
 
 
 def _histogram_score(learn: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:

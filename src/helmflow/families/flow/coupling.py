@@ -25,6 +25,7 @@ from helmflow.families.flow.training_losses import training_loss
 from helmflow.families.flow.transport import TransportRecipe, transport_flow
 from helmflow.families.path.problem import Problem
 from helmflow.manifolds.site_graph import SiteGraph, site_graph
+from helmflow.nets.attention import Attention
 from helmflow.objectives import with_known_gradient
 from helmflow.settings import NetworkSettings, TrainingSettings
 from helmflow.shapes import Configs, Values
@@ -70,9 +71,11 @@ def published_couplings(problem: Problem, network: NetworkSettings) -> Pinned:
         n_layers=network.layers or 4,
         n_bins=network.bins,
         n_frequencies=network.frequencies,
-        width=network.width or 32,
-        dtype=PRECISION[network.precision],
-        half_gradients=network.half_gradients,
+        network=Attention(
+            network.width or 32,
+            dtype=PRECISION[network.precision],
+            half_gradients=network.half_gradients,
+        ),
     )
     return Pinned(inner, problem.system.reference_positions, problem.system.cell)
 

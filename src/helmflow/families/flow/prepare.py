@@ -59,9 +59,12 @@ def prepare_flow(problem: Problem, base: Gaussian, run: Run, goal: float) -> Pre
 
 
 def stored_flow(problem: Problem, base: Gaussian, run: Run) -> Density:
-    """The flow that a run keeps."""
+    """The flow that a run keeps, or the one that its settings name as a source."""
+    recipe, source = recipe_of(problem, base, run, 1.0), run.settings.flow.source
 
-    def missing(_: Stage) -> MadeFlow:
-        raise InputError("run", "a run of `helmflow run --method flow`", run.name)
+    def reuse(_: Stage) -> MadeFlow:
+        if source is None:
+            raise InputError("run", "a run of `helmflow run --method flow`", run.name)
+        return recipe.reuse(Path(source))
 
-    return run.once("flow", missing, recipe_of(problem, base, run, 1.0).form).density
+    return run.once("flow", reuse, recipe.form).density

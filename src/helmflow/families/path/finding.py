@@ -13,12 +13,12 @@ from helmflow.families.path.analysis import Analysis, climb
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.results import Bounds, Observable
 from helmflow.skeleton.checks import observables_against_exact
+from helmflow.skeleton.convergence import POINTS, convergence
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.skeleton.run import Run
 from helmflow.system import Reference
 
 Array = np.ndarray
-CONVERGENCE_POINTS = 10
 REFERENCES = {"<phi^2>": "phi_squared", "chi_2 = V <mean(phi)^2>": "chi_2"}
 """What observables are called in system files."""
 
@@ -130,22 +130,14 @@ def arrays_of(
 
 
 def _convergence(samples: Nodes, quantity: Quantity) -> Mapping[str, Array]:
-    """The headline from growing parts of the run, taken from its start and from its end."""
+    """The headline from growing parts of the run, in whole sweeps."""
     length = len(samples.work[0])
-    parts = np.unique(
-        np.linspace(max(length // CONVERGENCE_POINTS, 4), length, CONVERGENCE_POINTS).astype(int)
-    )
     if length < 8:
         return {}
-    arrays: dict[str, Array] = {"convergence_fraction": parts / length}
-    cuts = {
-        "forward": [slice(0, n) for n in parts],
-        "reverse": [slice(length - n, length) for n in parts],
-    }
-    for name, slices in cuts.items():
-        rows = [thermodynamic_integration(samples.part(cut)).estimate for cut in slices]
-        arrays[f"convergence_{name}"] = np.array([quantity.value(row.value) for row in rows])
-        arrays[f"convergence_{name}_stderr"] = np.array(
-            [quantity.stderr(row.stderr) for row in rows]
-        )
-    return arrays
+    sweeps = np.linspace(max(length // POINTS, 4), length, POINTS).astype(int)
+
+    def integral(start: float, stop: float) -> Estimate:
+        cut = slice(round(start * length), round(stop * length))
+        return thermodynamic_integration(samples.part(cut)).estimate
+
+    return convergence(integral, quantity, np.unique(sweeps) / length)

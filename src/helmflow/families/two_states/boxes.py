@@ -76,7 +76,7 @@ def check_keeps_boxes(given: Bijector | MapFit | None, x: Particles, a: State) -
     """
     if given is None or not isinstance(getattr(a, "energy", None), ConstantPressure):
         return
-    kept = isinstance(given, Bijector)
+    leaves_boxes = isinstance(given, Bijector)
     x = x[:LOOKED_AT]
     boxes = x[:, -BOX_ROWS:]
     with torch.no_grad():
@@ -84,9 +84,11 @@ def check_keeps_boxes(given: Bijector | MapFit | None, x: Particles, a: State) -
             home, _ = given.forward(x)
             moved = torch.cat([x[:, :-BOX_ROWS] + boxes[:, k : k + 1], boxes], 1)
             turns = (given.forward(moved)[0] - home) @ torch.linalg.pinv(boxes)
-            kept &= torch.allclose(home[:, -BOX_ROWS:], boxes, rtol=SAME_BOX, atol=SAME_BOX)
-            kept &= bool((turns - turns.round()).abs().max() < SAME_TURN)
-    if not kept:
+            leaves_boxes &= torch.allclose(
+                home[:, -BOX_ROWS:], boxes, rtol=SAME_BOX, atol=SAME_BOX
+            )
+            leaves_boxes &= bool((turns - turns.round()).abs().max() < SAME_TURN)
+    if not leaves_boxes:
         expected = "none at constant pressure, or a finished one that leaves the box rows"
         raise InputError("map", expected, type(given).__name__)
 

@@ -1,7 +1,7 @@
 """The two ends of a targeted calculation: states, their samples, and energies that may fail."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import ReducedPotential
 from helmflow.shapes import Configs, Values
+from helmflow.skeleton.budget import Budget
 from helmflow.thermo import ThermodynamicState
 
 State = ThermodynamicState | ReducedPotential
@@ -19,7 +20,7 @@ State = ThermodynamicState | ReducedPotential
 
 @dataclass
 class CarefulPotential:
-    """A reduced potential that counts, and gives +inf for configurations that cannot be evaluated.
+    """A reduced potential that gives +inf for configurations that cannot be evaluated.
 
     A configuration on which the energy raises ``EnergyError`` does not take the others along: the
     error is passed on only as long as nothing has been evaluated at all. A configuration with NaN
@@ -27,12 +28,9 @@ class CarefulPotential:
     """
 
     u: ReducedPotential
-    n_evaluations: int = 0
-    n_failures: int = field(default=0)
     n_good: int = 0
 
     def __call__(self, x: Configs) -> Values:
-        self.n_evaluations += len(x)
         try:
             return self._checked(x)
         except EnergyError:
@@ -44,7 +42,6 @@ class CarefulPotential:
             try:
                 values[k] = self._checked(row[None])[0]
             except EnergyError as error:
-                self.n_failures += 1
                 last = error
         if last is not None and self.n_good == 0:
             raise last
@@ -57,9 +54,33 @@ class CarefulPotential:
         return torch.where(lost, torch.inf, values)
 
 
-def reduced_potential(state: State) -> ReducedPotential:
-    """u(x) of a state."""
-    return state.reduced_potential if isinstance(state, ThermodynamicState) else state
+def reduced_potential(state: State, budget: Budget) -> ReducedPotential:
+    """u(x) of a state, counted, and +inf where it cannot be evaluated."""
+    u = state.reduced_potential if isinstance(state, ThermodynamicState) else state
+    return budget.count(CarefulPotential(u))
+
+
+@dataclass(frozen=True)
+class SampledPair:
+    """Two states and samples of each, (n, ...) and (m, ...), in time order."""
+
+    states: tuple[State, State]
+    samples: tuple[Configs, Configs]
+
+    @classmethod
+    def of(cls, a: State, b: State, x_a: ArrayLike | Tensor, x_b: ArrayLike | Tensor) -> Self:
+        """Raises ``InputError`` as `as_samples`, and for samples of different shapes."""
+        samples = as_samples("samples_a", x_a), as_samples("samples_b", x_b)
+        event, other = (tuple(x.shape[1:]) for x in samples)
+        if event != other:
+            wanted = f"shape (n, {', '.join(map(str, event))})"
+            raise InputError("samples_b", wanted, tuple(samples[1].shape))
+        return cls((a, b), samples)
+
+    def potentials(self, budget: Budget) -> tuple[ReducedPotential, ReducedPotential]:
+        """u_A(x) and u_B(x)."""
+        first, last = (reduced_potential(state, budget) for state in self.states)
+        return first, last
 
 
 def as_samples(field_name: str, samples: ArrayLike | Tensor) -> Configs:
@@ -88,36 +109,36 @@ def _finite_rows(x: Configs) -> Tensor:
 
 @dataclass(frozen=True)
 class End:
-    """Samples of one state, and their reduced potentials in it and in the other state, kT."""
+    """Samples of one state, its reduced potential, and their energies in it and the other, kT."""
 
     x: Configs
+    u: ReducedPotential
     own: Values
     other: Values
-    n_dropped: int
+    n_dropped: int = 0
 
     @classmethod
-    def evaluate(
-        cls, name: str, x: Configs, own: Callable[[Configs], Values], other: ReducedPotential
-    ) -> "End":
+    def evaluate(cls, name: str, x: Configs, u: ReducedPotential, other: ReducedPotential) -> Self:
         """Samples that have no finite energy in their own state are dropped, and counted.
 
         Raises ``InputError`` when fewer than 4 are left.
         """
-        here = own(x).detach().to(torch.float64)
-        kept = torch.isfinite(here)
-        if int(kept.sum()) < 4:
+        own = u(x).detach().to(torch.float64)
+        finite = torch.isfinite(own)
+        n_finite = int(finite.sum())
+        if n_finite < 4:
             raise InputError(
-                f"samples_{name}", f"finite energies in state {name}", f"{int(kept.sum())} of them"
+                f"samples_{name}", f"finite energies in state {name}", f"{n_finite} of them"
             )
-        x, here = x[kept], here[kept]
-        return cls(x, here, other(x).detach().to(torch.float64), int((~kept).sum()))
+        there = other(x[finite]).detach().to(torch.float64)
+        return cls(x[finite], u, own[finite], there, len(x) - n_finite)
 
     @property
     def work(self) -> np.ndarray:
         """Work (n,) to the other state without a map."""
         return (self.other - self.own).numpy()
 
-    def part(self, start: float, stop: float) -> "End":
+    def part(self, start: float, stop: float) -> Self:
         """The samples between two fractions of the series."""
         cut = slice(round(start * len(self.x)), round(stop * len(self.x)))
-        return End(self.x[cut], self.own[cut], self.other[cut], 0)
+        return replace(self, x=self.x[cut], own=self.own[cut], other=self.other[cut], n_dropped=0)

@@ -1,5 +1,6 @@
 """Works through a map, on samples that it was not fitted to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,64 +35,57 @@ class Mapped:
     fitted: Works | None = None
 
 
-def through_map(
-    bijector: Bijector, a: End, b: End, u_a: ReducedPotential, u_b: ReducedPotential
-) -> Mapped:
+def through_map(bijector: Bijector, a: End, b: End) -> Mapped:
     """A finished map, on all samples."""
-    works = usable(_carry(a, u_b, bijector), _carry(b, u_a, Inverse(bijector)))
+    works = usable(*_both_ways(bijector, a, b))
     return Mapped(works, Works(a.work, b.work), (bijector,), name_of(bijector))
 
 
-def through_fit(
-    fit: MapFit,
-    a: End,
-    b: End,
-    u_a: ReducedPotential,
-    u_b: ReducedPotential,
-    folds: int,
-    generator: Generator,
-) -> Mapped:
+def through_fit(fit: MapFit, a: End, b: End, folds: int, generator: Generator) -> Mapped:
     """A map fitted to the first half and used on the second, and for two folds vice versa.
 
     Halves are contiguous in time, so that correlated neighbours are on the same side. The works
     of both folds obey one fluctuation theorem, hence may be pooled.
     """
-    found, fitted, bijectors = [], [], []
+    works, same, fitted, bijectors = [], [], [], []
     for start in (0.0, 0.5)[-folds:]:
-        bijector = fit_other_half(fit, start, a.x, b.x, u_a, u_b, generator)
-        inverse = Inverse(bijector)
-        here_a, here_b = a.part(start, start + 0.5), b.part(start, start + 0.5)
-        found.append((_carry(here_a, u_b, bijector), _carry(here_b, u_a, inverse), here_a, here_b))
-        other_a, other_b = a.part(0.5 - start, 1.0 - start), b.part(0.5 - start, 1.0 - start)
-        fitted.append((_carry(other_a, u_b, bijector), _carry(other_b, u_a, inverse)))
+        bijector = fit_other_half(fit, start, (a.x, b.x), (a.u, b.u), generator)
+        here, other = ([end.part(s, s + 0.5) for end in (a, b)] for s in (start, 0.5 - start))
+        works.append(_both_ways(bijector, *here))
+        same.append([end.work for end in here])
+        fitted.append(_both_ways(bijector, *other))
         bijectors.append(bijector)
-    forward, reverse = (np.concatenate([part[k] for part in found]) for k in (0, 1))
-    same = (np.concatenate([part[k].work for part in found]) for k in (2, 3))
     return Mapped(
-        works=usable(forward, reverse),
-        same=Works(*same),
+        works=usable(*_pooled(works)),
+        same=Works(*_pooled(same)),
         bijectors=tuple(bijectors),
         name=fit.name,
-        fitted=Works(*(np.concatenate([part[k] for part in fitted]) for k in (0, 1))),
+        fitted=Works(*_pooled(fitted)),
     )
 
 
 def fit_other_half(
     fit: MapFit,
     start: float,
-    x_a: Configs,
-    x_b: Configs,
-    u_a: ReducedPotential,
-    u_b: ReducedPotential,
+    x: tuple[Configs, Configs],
+    u: tuple[ReducedPotential, ReducedPotential],
     generator: Generator,
 ) -> Bijector:
     """The map for the half of each series that begins at ``start``, fitted to the other half."""
     low, high = 0.5 - start, 1.0 - start
     cut = high - HELD * (high - low)
-    (fit_a, held_a), (fit_b, held_b) = (
-        (_between(x, low, cut), _between(x, cut, high)) for x in (x_a, x_b)
-    )
-    return fit.fit(TwoStates(u_a, u_b, fit_a, fit_b, held_a, held_b), generator)
+    learnt = (_between(side, low, cut) for side in x)
+    held = (_between(side, cut, high) for side in x)
+    return fit.fit(TwoStates(*u, *learnt, *held), generator)
+
+
+def _both_ways(bijector: Bijector, a: End, b: End) -> tuple[np.ndarray, np.ndarray]:
+    return _carry(a, b.u, bijector), _carry(b, a.u, Inverse(bijector))
+
+
+def _pooled(folds: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Both sides, each with its folds one after the other."""
+    return [np.concatenate(side) for side in zip(*folds, strict=True)]
 
 
 def _between(x: Configs, start: float, stop: float) -> Configs:

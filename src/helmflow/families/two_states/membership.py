@@ -9,12 +9,12 @@ import torch
 
 from helmflow.energies.constant_pressure import BOX_ROWS, ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
-from helmflow.families.path.certificate import at_most
-from helmflow.families.two_states.endpoints import End, State
+from helmflow.families.two_states.endpoints import State
 from helmflow.families.two_states.two_sided import inefficiency
 from helmflow.families.two_states.volumes import volume_series
 from helmflow.results import Check
 from helmflow.shapes import Configs
+from helmflow.skeleton.checks import of_their_state
 from helmflow.thermo import ThermodynamicState
 
 Array = np.ndarray
@@ -37,7 +37,7 @@ FRAMES = 64
 """Configurations from which stiff pairs are known."""
 
 SIGNIFICANT = 4.0
-SOFT, HARD = 0.03, 0.10
+"""Standard errors from one at which a ratio of temperatures is no matter of chance."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StiffPairs:
     mean: Array
 
 
-def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Check]:
+def membership_checks(states: Sequence[State], samples: Sequence[Configs]) -> list[Check]:
     """One check per state: the temperature that the forces on the samples correspond to.
 
     With any field v(x), samples of exp(-u) have <v . grad u> = <div v> (partial integration), so
@@ -61,8 +61,8 @@ def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Chec
     """
     names = "AB" if len(states) == 2 else [str(k) for k in range(len(states))]
     checks = []
-    for name, state, end in zip(names, states, ends, strict=True):
-        series = field_series(state, end.x, looked_at(state, len(end.x)))
+    for name, state, x in zip(names, states, samples, strict=True):
+        series = field_series(state, x, looked_at(state, len(x)))
         if series is not None:
             checks += checks_of_series(name, series)
     return checks
@@ -71,17 +71,17 @@ def membership_checks(states: Sequence[State], ends: Sequence[End]) -> list[Chec
 def checks_of_series(name: str, series: Array) -> list[Check]:
     """Those of one state from its `field_series`, of all samples looked at in time order."""
     excess = [_excess(push, divergence) for push, divergence in series.transpose(1, 2, 0)]
-    text = "relative error of their configurational temperature, where significant"
-    found = [
-        at_most(
-            f"samples of {name} are at their state", max(excess[:FIELDS]), SOFT, text, hard=HARD
+    what, meaning = "relative error of their configurational temperature", "where significant"
+    checks = [
+        of_their_state(
+            f"samples of {name} are at their state", max(excess[:FIELDS]), f"{what}, {meaning}"
         )
     ]
     if excess[FIELDS:]:
-        text = "relative error of the virial and of how the volume fluctuates, where significant"
-        what = f"volumes of {name} are of their pressure"
-        found.append(at_most(what, max(excess[FIELDS:]), SOFT, text, hard=HARD))
-    return found
+        what = "relative error of the virial and of how the volume fluctuates"
+        volumes = f"volumes of {name} are of their pressure"
+        checks.append(of_their_state(volumes, max(excess[FIELDS:]), f"{what}, {meaning}"))
+    return checks
 
 
 def looked_at(state: State, n: int) -> Array:
@@ -111,7 +111,7 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
     stiff = _stiff_pairs(x[:, real].numpy(), edges)
     given = boxes[rows] if boxes is not None and len(rows) else None
     values, gradient = energy.energy_and_gradient(x[torch.from_numpy(rows)], given)
-    found = [
+    rows_of_fields = [
         _fields(
             x[k, real].numpy(),
             state.beta * slope[real].numpy(),
@@ -121,11 +121,11 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
         for k, value, slope in zip(rows, values, gradient, strict=True)
         if math.isfinite(value)
     ]
-    series = np.array(found).reshape(len(found), FIELDS, 2)
+    series = np.array(rows_of_fields).reshape(len(rows_of_fields), FIELDS, 2)
     if not isinstance(state.energy, ConstantPressure):
         return series
-    kept = rows[torch.isfinite(values).numpy()]
-    return np.concatenate([series, volume_series(state.energy, state.beta, whole, kept)], 1)
+    finite = rows[torch.isfinite(values).numpy()]
+    return np.concatenate([series, volume_series(state.energy, state.beta, whole, finite)], 1)
 
 
 def _openmm(state: State) -> OpenMMEnergy | None:
@@ -156,28 +156,28 @@ def _fields(
     d = _nearest(x[i] - x[j], box)
     r2 = np.einsum("pc,pc->p", d, d)
     push = np.einsum("pc,pc->p", d, slope[i] - slope[j])
-    found = []
+    fields = []
     for reach in REACH:
         g = np.exp(-0.5 * r2 / reach**2)
-        found.append((float(g @ push), float((2.0 * g * (3.0 - r2 / reach**2)).sum())))
+        fields.append((float(g @ push), float((2.0 * g * (3.0 - r2 / reach**2)).sum())))
     d = _nearest(x[stiff.i] - x[stiff.j], box)
     slack = 1.0 - stiff.mean / np.sqrt(np.einsum("pc,pc->p", d, d))
     push = np.einsum("pc,pc->p", d, slope[stiff.i] - slope[stiff.j])
     # div of d (1 - mean / r) is 3 - 2 mean / r = 1 + 2 slack, once for each of the two particles
-    found.append((float(slack @ push), float((2.0 * (1.0 + 2.0 * slack)).sum())))
-    return found
+    fields.append((float(slack @ push), float((2.0 * (1.0 + 2.0 * slack)).sum())))
+    return fields
 
 
 def _stiff_pairs(x: Array, boxes: Array | None) -> StiffPairs:
     able = np.isfinite(x).all((1, 2))
-    chosen = np.flatnonzero(able if boxes is None else able & np.isfinite(boxes).all(1))
-    chosen = chosen[:: max(len(chosen) // FRAMES, 1)]
+    frames = np.flatnonzero(able if boxes is None else able & np.isfinite(boxes).all(1))
+    frames = frames[:: max(len(frames) // FRAMES, 1)]
     i, j = np.triu_indices(x.shape[1], 1)
     lengths = np.empty((0, 0))
-    for k in chosen:
+    for k in frames:
         box = None if boxes is None else boxes[k]
         r = np.linalg.norm(_nearest(x[k, i] - x[k, j], box), axis=1)
-        if k == chosen[0]:
+        if k == frames[0]:
             near = r < NEAR
             i, j, r = i[near], j[near], r[near]
             lengths = np.empty((0, len(r)))

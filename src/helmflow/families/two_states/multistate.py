@@ -1,6 +1,5 @@
 """Free energies of several sampled states by MBAR."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,39 +12,28 @@ from torch import Tensor
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.mbar import MultistateEstimate, mbar
-from helmflow.families.path.certificate import (
-    ENOUGH,
-    HOPELESS_OVERLAP,
-    at_least,
+from helmflow.families.two_states.boxes import barostat_checks, share_a_box
+from helmflow.families.two_states.difference import convention_of, difference, temperature_of
+from helmflow.families.two_states.endpoints import State, as_samples, reduced_potential
+from helmflow.families.two_states.membership import membership_checks
+from helmflow.families.two_states.two_sided import ENOUGH_FOR_BLOCKS, Works, inefficiency
+from helmflow.families.two_states.two_sided_checks import second_law
+from helmflow.results import Check, Result
+from helmflow.results.exchange import u_nk
+from helmflow.shapes import Configs
+from helmflow.skeleton.checks import (
+    DISAGREEMENT,
+    OVERLAP,
     at_most,
+    effective_samples,
+    halves_agree,
+    overlap,
+    samples_left_out,
     sigmas,
 )
-from helmflow.families.two_states.boxes import barostat_checks, share_a_box
-from helmflow.families.two_states.endpoints import (
-    CarefulPotential,
-    End,
-    State,
-    as_samples,
-    reduced_potential,
-)
-from helmflow.families.two_states.membership import membership_checks
-from helmflow.families.two_states.outcome import (
-    Costs,
-    convention_of,
-    losses,
-    other_units,
-    row,
-    temperature_of,
-)
-from helmflow.families.two_states.two_sided import (
-    CONVERGENCE_POINTS,
-    ENOUGH_FOR_BLOCKS,
-    Works,
-    inefficiency,
-)
-from helmflow.families.two_states.two_sided_checks import second_law
-from helmflow.results import Check, Result, grade
-from helmflow.results.exchange import u_nk
+from helmflow.skeleton.convergence import convergence
+from helmflow.skeleton.quantity import Finding, Quantity
+from helmflow.skeleton.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +51,7 @@ class MultistateResult:
     result: Result
     states: MultistateEstimate
     potentials: tuple[Array, ...]
+    quantity: Quantity
     temperature: float | None
 
     def __str__(self) -> str:
@@ -90,46 +79,60 @@ class MultistateResult:
             "f_k": self.states.f_k,
             "stderr_ij": self.states.stderr_ij,
             "overlap": self.states.overlap,
-            **_convergence(self.potentials),
+            **_convergence(self.potentials, self.quantity),
         }
 
 
 def multistate(
-    states: Sequence[State], samples: Sequence[Tensor], *, seed: int = 0, name: str = "states"
+    states: Sequence[State],
+    samples: Sequence[Tensor],
+    *,
+    seed: int = 0,
+    name: str = "states",
+    notes: Sequence[Check] = (),
 ) -> MultistateResult:
     """MBAR over K states, cross-checked by BAR between neighbours.
 
     ``samples[k]`` (n_k, ...) are from state k, in time order; neighbours in the list should
-    overlap. Samples without a finite energy in their own state are left out. Raises
+    overlap. Samples without a finite energy in their own state are left out. ``notes`` are checks
+    of where the samples come from, which are graded with the others. Raises
     ``InputError`` for fewer than two states, samples of different shapes, or several boxes.
     """
-    clock = (time.process_time(), time.time())
+    run = Run.in_memory(name, seed)
     if len(states) < 2 or len(states) != len(samples):
         raise InputError("samples", f"one set for each of 2 or more states ({len(states)})", "")
     if not share_a_box(*states):
         raise InputError("system", "one box for all states, as there are no maps", "several")
-    careful = [CarefulPotential(reduced_potential(state)) for state in states]
-    configurations = [as_samples(f"samples {k}", x) for k, x in enumerate(samples)]
-    potentials, ends = [], []
-    for k, x in enumerate(configurations):
-        table = torch.stack([u(x).detach().to(torch.float64) for u in careful], dim=1)
-        kept = torch.isfinite(table[:, k])
-        near = k + 1 if k + 1 < len(states) else k - 1
-        lost = int((~kept).sum())
-        ends.append(End(x[kept], table[kept, k], table[kept, near], lost))
-        potentials.append(table[kept].numpy())
-    found = _mbar(potentials)
+    potentials, own_samples, n_lost = _evaluated(states, samples, run)
+    solution = _mbar(potentials)
     checks = [
-        *_checks(potentials, found),
-        *membership_checks(states, ends),
+        *_checks(potentials, solution),
+        *membership_checks(states, own_samples),
         *barostat_checks(*states),
-        *losses(sum(end.n_dropped for end in ends), sum(len(p) for p in potentials)),
+        *samples_left_out(n_lost, sum(len(p) for p in potentials)),
+        *notes,
     ]
-    costs = Costs(clock, sum(u.n_evaluations for u in careful))
-    temperature = temperature_of(*states)
-    said = convention_of(*states)
-    result = _result(name, found, checks, costs, seed, temperature, said, potentials)
-    return MultistateResult(result, found, tuple(potentials), temperature)
+    temperature, convention = temperature_of(*states), convention_of(*states)
+    ends = "f of the last state minus f of the first"
+    quantity = difference(convention.replace("f_B - f_A", ends), temperature)
+    result = run.conclude(quantity, _finding(solution, potentials, checks))
+    return MultistateResult(result, solution, tuple(potentials), quantity, temperature)
+
+
+def _evaluated(
+    states: Sequence[State], samples: Sequence[Tensor], run: Run
+) -> tuple[list[Array], list[Configs], int]:
+    """Reduced potentials (n_k, K), the samples that have one of their own, and how many do not."""
+    u = [reduced_potential(state, run.budget) for state in states]
+    configurations = [as_samples(f"samples {k}", x) for k, x in enumerate(samples)]
+    potentials, own_samples, n_lost = [], [], 0
+    for k, x in enumerate(configurations):
+        table = torch.stack([u_k(x).detach().to(torch.float64) for u_k in u], dim=1)
+        finite = torch.isfinite(table[:, k])
+        potentials.append(table[finite].numpy())
+        own_samples.append(x[finite])
+        n_lost += int((~finite).sum())
+    return potentials, own_samples, n_lost
 
 
 def _mbar(potentials: Sequence[Array]) -> MultistateEstimate:
@@ -159,55 +162,34 @@ def _sum_of_bars(potentials: Sequence[Array]) -> Estimate:
     )
 
 
-def _checks(potentials: Sequence[Array], found: MultistateEstimate) -> list[Check]:
-    ends = found.difference(0, len(potentials) - 1)
+def _checks(potentials: Sequence[Array], solution: MultistateEstimate) -> list[Check]:
+    ends = solution.difference(0, len(potentials) - 1)
     works = _neighbours(potentials)
     pairs = [w.bar().diagnostics["overlap"] for w in works]
+    off = sigmas(ends, _sum_of_bars(potentials))
     checks = [
-        at_least("effective samples", float(found.n_eff.min()), ENOUGH, "least", hard=10.0),
-        at_least("overlap", min(pairs), 0.03, "neighbours, two by two", hard=HOPELESS_OVERLAP),
-        at_most("mbar against bar", sigmas(ends, _sum_of_bars(potentials)), 2.0, "errors"),
+        effective_samples(float(solution.n_eff.min()), "least"),
+        overlap(min(pairs), "neighbours, two by two"),
+        at_most("mbar against bar", off, DISAGREEMENT.soft, "errors"),
         second_law(*works),
     ]
-    if min(len(p) for p in potentials) >= ENOUGH_FOR_BLOCKS and min(pairs) > HOPELESS_OVERLAP:
+    if min(len(p) for p in potentials) >= ENOUGH_FOR_BLOCKS and min(pairs) > OVERLAP.hard:
         halves = [_mbar([_part(p, k / 2, (k + 1) / 2) for p in potentials]) for k in (0, 1)]
         first, last = (half.difference(0, len(potentials) - 1) for half in halves)
-        checks.append(at_most("halves agree", sigmas(first, last), 3.0, "standard errors"))
+        checks.append(halves_agree(first, last))
     return checks
 
 
-def _result(
-    name: str,
-    found: MultistateEstimate,
-    checks: list[Check],
-    costs: Costs,
-    seed: int,
-    temperature: float | None,
-    convention: str,
-    potentials: Sequence[Array],
-) -> Result:
+def _finding(
+    solution: MultistateEstimate, potentials: Sequence[Array], checks: Sequence[Check]
+) -> Finding:
     last = len(potentials) - 1
-    ends = found.difference(0, last)
-    ends = replace(ends, diagnostics={})  # the ends need not overlap
-    steps = [replace(found.difference(k, k + 1), method=f"mbar {k}-{k + 1}") for k in range(last)]
-    letter, reason = grade(checks, one_sided=False)
-    return Result(
-        system=name,
-        quantity="free_energy_difference",
-        value=ends.value,
-        stderr=ends.stderr,
-        unit="kT",
-        per="system",
-        convention=convention.replace("f_B - f_A", "f of the last state minus f of the first"),
-        method="mbar",
-        grade=letter,
-        reason=reason,
-        checks=tuple(checks),
-        estimates=tuple(row(e) for e in (ends, _sum_of_bars(potentials), *steps)),
-        other_units=tuple(other_units(ends, temperature)),
-        cost=costs.total(),
-        seed=seed,
-    )
+    # the ends need not overlap
+    headline = replace(solution.difference(0, last), diagnostics={})
+    steps = [
+        replace(solution.difference(k, k + 1), method=f"mbar {k}-{k + 1}") for k in range(last)
+    ]
+    return Finding(headline, tuple(checks), {}, rows=(_sum_of_bars(potentials), *steps))
 
 
 def _part(table: Array, start: float, stop: float) -> Array:
@@ -215,17 +197,13 @@ def _part(table: Array, start: float, stop: float) -> Array:
     return table[low : max(high, low + 2)]
 
 
-def _convergence(potentials: Sequence[Array]) -> Mapping[str, Array]:
+def _convergence(potentials: Sequence[Array], quantity: Quantity) -> Mapping[str, Array]:
     least = min(works.bar().diagnostics["overlap"] for works in _neighbours(potentials))
-    if min(len(p) for p in potentials) < ENOUGH_FOR_BLOCKS or least < HOPELESS_OVERLAP:
+    if min(len(p) for p in potentials) < ENOUGH_FOR_BLOCKS or least < OVERLAP.hard:
         return {}
-    fractions = np.linspace(1.0 / CONVERGENCE_POINTS, 1.0, CONVERGENCE_POINTS)
-    arrays = {"convergence_fraction": fractions}
-    for name, ends in (
-        ("forward", [(0.0, f) for f in fractions]),
-        ("reverse", [(1.0 - f, 1.0) for f in fractions]),
-    ):
-        found = [_mbar([_part(p, *end) for p in potentials]) for end in ends]
-        arrays[f"convergence_{name}"] = np.array([m.f_k[-1] for m in found])
-        arrays[f"convergence_{name}_stderr"] = np.array([m.stderr_k[-1] for m in found])
-    return arrays
+
+    def ends(start: float, stop: float) -> Estimate:
+        solution = _mbar([_part(p, start, stop) for p in potentials])
+        return solution.difference(0, len(potentials) - 1)
+
+    return convergence(ends, quantity)

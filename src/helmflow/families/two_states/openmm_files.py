@@ -40,6 +40,16 @@ class Sampled:
     bonds: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Which frames are read, the first and then every ``stride``-th, and who evaluates them."""
+
+    start: int = 0
+    stride: int = 1
+    platform: str = "CPU"
+    executor: Executor | None = None
+
+
 def openmm_state(
     system: "openmm.System",
     temperature: float,
@@ -71,10 +81,7 @@ def read_states(
     temperature: float,
     *,
     pressure: float | None = None,
-    platform: str = "CPU",
-    executor: Executor | None = None,
-    start: int = 0,
-    stride: int = 1,
+    reading: Reading | None = None,
 ) -> list[Sampled]:
     """One state per pair of a System (XML) and a trajectory, each given as (field, path).
 
@@ -84,8 +91,8 @@ def read_states(
     """
     if len(systems) != len(trajectories):
         raise InputError("traj", f"one for each of {len(systems)} systems", len(trajectories))
-    atoms = read_topology(topology)
-    found, masses = [], None
+    atoms, reading = read_topology(topology), reading or Reading()
+    sampled, masses = [], None
     for (field, path), (traj_field, traj_path) in zip(systems, trajectories, strict=True):
         system = read_openmm_system(path, field)
         own = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
@@ -95,17 +102,26 @@ def read_states(
             _same_order(own, masses, field)
         masses = own
         frames = read_trajectory(
-            traj_path, atoms, traj_field, start=start, stride=stride, one_box=pressure is None
+            traj_path,
+            atoms,
+            traj_field,
+            start=reading.start,
+            stride=reading.stride,
+            one_box=pressure is None,
         )
         bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
         samples = _configurations(frames, system, bonds, pressure, traj_field)
         refuse_constraints(system, field)
         state = openmm_state(
-            system, temperature, pressure=pressure, platform=platform, executor=executor
+            system,
+            temperature,
+            pressure=pressure,
+            platform=reading.platform,
+            executor=reading.executor,
         )
         notes = _notes(traj_field, frames)
-        found.append(Sampled(state, samples, notes, bonds))
-    return found
+        sampled.append(Sampled(state, samples, notes, bonds))
+    return sampled
 
 
 def _configurations(

@@ -74,9 +74,9 @@ def surroundings(
     if not energy.is_periodic:
         raise InputError("map", "a periodic system for a map of a solvent", "one without a box")
     every = molecules(energy, bonds)
-    chosen = set(solute_of(energy, openmm_energy(b), solute))
-    centre = [i for m in every if chosen & set(m) for i in m]
-    moving = [m for m in every if not chosen & set(m) and energy.masses[m].any()]
+    solute_particles = set(solute_of(energy, openmm_energy(b), solute))
+    centre = [i for m in every if solute_particles & set(m) for i in m]
+    moving = [m for m in every if not solute_particles & set(m) and energy.masses[m].any()]
     if not moving:
         raise InputError(
             "solute",
@@ -97,10 +97,10 @@ def solute_of(a: OpenMMEnergy, b: OpenMMEnergy, text: str) -> list[int]:
         parts = [[int(k) for k in part.split("-")] for part in text.split(",")]
     except ValueError:
         parts = [[]]
-    chosen = [i for part in parts for i in range(part[0], part[-1] + 1)] if all(parts) else []
-    if not chosen or min(chosen) < 0 or max(chosen) >= a.n_particles:
+    particles = [i for part in parts for i in range(part[0], part[-1] + 1)] if all(parts) else []
+    if not particles or min(particles) < 0 or max(particles) >= a.n_particles:
         raise InputError("solute", "indices such as 0,4-7 or the word origin", text)
-    return chosen
+    return particles
 
 
 def molecules(energy: OpenMMEnergy, bonds: Bonds) -> list[list[int]]:
@@ -110,7 +110,7 @@ def molecules(energy: OpenMMEnergy, bonds: Bonds) -> list[list[int]]:
     for i, j in links:
         near[i].append(j)
         near[j].append(i)
-    found, seen = [], [False] * energy.n_particles
+    groups, seen = [], [False] * energy.n_particles
     for start in range(energy.n_particles):
         if seen[start]:
             continue
@@ -120,8 +120,8 @@ def molecules(energy: OpenMMEnergy, bonds: Bonds) -> list[list[int]]:
             members += fresh
             for j in fresh:
                 seen[j] = True
-        found.append(sorted(members))
-    return found
+        groups.append(sorted(members))
+    return groups
 
 
 def _around_a_solute(choice: str, a: Sampled, b: Sampled, steps: int, solute: str) -> MapFit:

@@ -27,17 +27,17 @@ def save_shard(folder: Path, shard: Shard) -> Path:
 
 def load_shards(folder: Path) -> list[Shard]:
     """All shards in a folder; ``InputError`` when there is none or one is damaged."""
-    found = []
+    shards = []
     for path in sorted(folder.glob("shard-*.npz")):
         if not NAME.fullmatch(path.name):
             continue
         try:
             with np.load(path, allow_pickle=False) as archive:
-                found.append({name: archive[name] for name in archive.files})
+                shards.append({name: archive[name] for name in archive.files})
         except DAMAGED as error:
             raise InputError("shards", "readable shard files", f"{path} ({error})") from error
-    if any(not {"probe", "convention"} <= set(shard) for shard in found):
+    if any(not {"probe", "convention"} <= set(shard) for shard in shards):
         raise InputError("shards", "shards of this version", f"older ones in {folder}")
-    if not found:
+    if not shards:
         raise InputError("shards", "files shard-0001-of-....npz", f"none in {folder}")
-    return found
+    return shards

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -20,27 +19,23 @@ from helmflow.families.two_states.boxes import (
     check_keeps_boxes,
     share_a_box,
 )
-from helmflow.families.two_states.endpoints import (
-    CarefulPotential,
-    State,
-    as_samples,
-    reduced_potential,
-)
-from helmflow.families.two_states.mapped import Mapped, fit_other_half, name_of
-from helmflow.families.two_states.membership import checks_of_series, field_series, looked_at
-from helmflow.families.two_states.outcome import (
-    Costs,
-    Question,
+from helmflow.families.two_states.comparison import Comparison
+from helmflow.families.two_states.difference import (
     convention_of,
-    losses,
+    difference,
     particles_of,
     temperature_of,
 )
-from helmflow.families.two_states.targeted import TargetedResult, assemble
+from helmflow.families.two_states.endpoints import SampledPair, State
+from helmflow.families.two_states.mapped import Mapped, fit_other_half, name_of
+from helmflow.families.two_states.membership import checks_of_series, field_series, looked_at
+from helmflow.families.two_states.targeted import TargetedResult, concluded
 from helmflow.families.two_states.two_sided import Works, usable
-from helmflow.generalised_work import work
-from helmflow.results import Check
-from helmflow.streams import stream
+from helmflow.generalised_work import ReducedPotential, work
+from helmflow.results import Check, Cost
+from helmflow.shapes import Configs
+from helmflow.skeleton.checks import samples_left_out
+from helmflow.skeleton.run import Run
 from helmflow.training.map_fit import MapFit
 
 Array = np.ndarray
@@ -90,55 +85,50 @@ def work_shard(
     i, n = part
     if not 1 <= i <= n:
         raise InputError("shard", "i/n with 1 <= i <= n", f"{i}/{n}")
-    clock = time.process_time()
-    x = [as_samples("samples_a", samples_a), as_samples("samples_b", samples_b)]
-    if x[0].shape[1:] != x[1].shape[1:]:
-        raise InputError("samples_b", f"events {tuple(x[0].shape[1:])}", tuple(x[1].shape[1:]))
-    u = [CarefulPotential(reduced_potential(state)) for state in (state_a, state_b)]
-    shard = {"part": np.array([i, n]), **_heading((state_a, state_b), x, map, seed, notes)}
+    run = Run.in_memory("shard", seed)
+    pair = SampledPair.of(state_a, state_b, samples_a, samples_b)
+    x, u = pair.samples, pair.potentials(run.budget)
+    shard = {"part": np.array([i, n]), "seed": np.array(seed), **_heading(pair, map, notes)}
     shard["probe"] = _probe(x, u)
     able = torch.isfinite(x[0]).flatten(1).all(1)
     check_keeps_boxes(map, x[0][able], state_a)
-    halves, middles = _maps(map, x, u, seed)
+    halves, middles = _maps(map, x, u, run)
     shard["map_probe"] = _map_probe(x, u, halves)
     if not shard["one_box"]:
         check_joined([half for half in halves if half], x[0][able], state_a, state_b)
     for side, (sign, state) in enumerate(zip("FR", (state_a, state_b), strict=True)):
-        chosen = np.arange(len(x[side]))[i - 1 :: n]
-        shard[f"index_{sign}"] = chosen
-        late = chosen >= middles[side]
-        shard[f"plain_w_{sign}"] = _works(x[side], chosen, late, u, side, [None, None])
+        rows = np.arange(len(x[side]))[i - 1 :: n]
+        shard[f"index_{sign}"] = rows
+        late = rows >= middles[side]
+        shard[f"plain_w_{sign}"] = _works(x[side], rows, late, u, side, [None, None])
         if map is not None:
-            shard[f"w_{sign}"] = _works(x[side], chosen, late, u, side, halves)
+            shard[f"w_{sign}"] = _works(x[side], rows, late, u, side, halves)
         if isinstance(map, MapFit):
-            shard[f"fitted_w_{sign}"] = _works(x[side], chosen, ~late, u, side, halves)
-        possible = chosen[~np.isnan(shard[f"plain_w_{sign}"])]
+            shard[f"fitted_w_{sign}"] = _works(x[side], rows, ~late, u, side, halves)
+        possible = rows[~np.isnan(shard[f"plain_w_{sign}"])]
         seen = np.intersect1d(looked_at(state, len(x[side])), possible)
         series = field_series(state, x[side], seen)
         if series is not None:
             shard[f"fields_{sign}"] = series
-    shard["cost"] = np.array([time.process_time() - clock, sum(p.n_evaluations for p in u)])
+    cost = run.budget.cost()
+    shard["cost"] = np.array([cost.cpu_seconds, cost.energy_evaluations])
     return shard
 
 
 def _heading(
-    states: tuple[State, State],
-    x: Sequence[Tensor],
-    bijector: Bijector | MapFit | None,
-    seed: int,
-    notes: Sequence[Check],
+    pair: SampledPair, bijector: Bijector | MapFit | None, notes: Sequence[Check]
 ) -> dict[str, Array]:
     """What all shards of one calculation have in common."""
+    states, x = pair.states, pair.samples
     temperature = temperature_of(*states)
-    said = [*notes, *barostat_checks(*states)]
+    checks = [*notes, *barostat_checks(*states)]
     return {
         "sizes": np.array([len(side) for side in x]),
         "map": np.array("none" if bijector is None else name_of(bijector)),
         "n_particles": np.array(particles_of(states[0], x[0]) or 0),
         "temperature": np.array(math.nan if temperature is None else temperature),
-        "seed": np.array(seed),
         "digest": np.array(_digest(x)),
-        "notes": np.array(json.dumps([asdict(note) for note in said])),
+        "notes": np.array(json.dumps([asdict(check) for check in checks])),
         "one_box": np.array(share_a_box(*states)),
         "convention": np.array(convention_of(*states)),
     }
@@ -153,43 +143,44 @@ def merge_shards(
     Raises ``InputError`` naming the missing ones when they are not complete, and for shards of
     different calculations.
     """
-    clock = _clock(shards)
+    run = Run.in_memory(name, seed)
+    _require_one_calculation(shards)
+    columns = {k + sign: _column(shards, k + sign) for k in WORKS for sign in "FR"}
+    n_lost = sum(int(np.isnan(columns[f"plain_w_{sign}"]).sum()) for sign in "FR")
+    works = {k: v[~np.isnan(v)] for k, v in columns.items() if v is not None}
+    plain = usable(works["plain_w_F"], works["plain_w_R"])
+    first, mapped = shards[0], None
+    if "w_F" in works:
+        through = usable(works["w_F"], works["w_R"])
+        fitted = Works(works["fitted_w_F"], works["fitted_w_R"]) if "fitted_w_F" in works else None
+        mapped = Mapped(through, plain, (), str(first["map"]), fitted)
+    temperature = None if np.isnan(first["temperature"]) else float(first["temperature"])
+    particles = int(first["n_particles"]) or None
+    quantity = difference(str(first["convention"]), temperature, particles)
+    left_out = samples_left_out(n_lost, plain.forward.size + plain.reverse.size)
+    notes = (*_stored_checks(shards), *left_out)
+    run.budget.restore(_cost(shards))
+    comparison = Comparison(quantity, plain, mapped, notes, bool(first["one_box"]))
+    return concluded(comparison, run, temperature)
+
+
+def _require_one_calculation(shards: Sequence[Shard]) -> None:
+    """Raises ``InputError`` unless the shards are all parts of one calculation."""
     n = int(shards[0]["part"][1])
     other = [SAME[k] for k in SAME if any(not _agree(k, s[k], shards[0][k]) for s in shards)]
     if other or any(int(s["part"][1]) != n for s in shards):
-        found = f"different {' and '.join(dict.fromkeys(other)) or 'numbers of them'}"
-        raise InputError("shards", "shards of one calculation", found)
+        what = f"different {' and '.join(dict.fromkeys(other)) or 'numbers of them'}"
+        raise InputError("shards", "shards of one calculation", what)
     missing = sorted(set(range(1, n + 1)) - {int(s["part"][0]) for s in shards})
     if missing:
         listed = ", ".join(str(k) for k in missing[:8]) + (" ..." if len(missing) > 8 else "")
         raise InputError("shards", f"all {n} of them", f"none for {listed}")
-    columns = {k + sign: _column(shards, k + sign) for k in WORKS for sign in "FR"}
-    n_lost = sum(int(np.isnan(columns[f"plain_w_{sign}"]).sum()) for sign in "FR")
-    kept = {k: v[~np.isnan(v)] for k, v in columns.items() if v is not None}
-    plain = usable(kept["plain_w_F"], kept["plain_w_R"])
-    mapped = None
-    if "w_F" in kept:
-        works = usable(kept["w_F"], kept["w_R"])
-        fitted = Works(kept["fitted_w_F"], kept["fitted_w_R"]) if "fitted_w_F" in kept else None
-        mapped = Mapped(works, plain, (), str(shards[0]["map"]), fitted)
-    temperature = float(shards[0]["temperature"])
-    question = Question(
-        name,
-        int(shards[0]["n_particles"]) or None,
-        None if math.isnan(temperature) else temperature,
-        seed,
-        bool(shards[0]["one_box"]),
-        str(shards[0]["convention"]),
-    )
-    costs = Costs(clock, int(sum(s["cost"][1] for s in shards)))
-    more = [*_stored_checks(shards), *losses(n_lost, plain.forward.size + plain.reverse.size)]
-    return assemble(question, plain, mapped, more, costs)
 
 
-def _clock(shards: Sequence[Shard]) -> tuple[float, float]:
-    """When the work would have begun in one go; shards were computed at the same time."""
-    spent = [float(shard["cost"][0]) for shard in shards]
-    return time.process_time() - sum(spent), time.time() - max(spent)
+def _cost(shards: Sequence[Shard]) -> Cost:
+    """What they took together, computed at the same time."""
+    seconds, energies = zip(*(shard["cost"] for shard in shards), strict=True)
+    return Cost(float(sum(seconds)), float(max(seconds)), int(sum(energies)))
 
 
 def _column(shards: Sequence[Shard], key: str) -> Array | None:
@@ -214,15 +205,15 @@ def _stored_checks(shards: Sequence[Shard]) -> list[Check]:
     return notes
 
 
-def _digest(x: Sequence[Tensor]) -> str:
+def _digest(x: Sequence[Configs]) -> str:
     """Of the samples."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for side in x:
-        found.update(np.ascontiguousarray(side.numpy()).tobytes())
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(side.numpy()).tobytes())
+    return digest.hexdigest()
 
 
-def _probe(x: Sequence[Tensor], u: Sequence[CarefulPotential]) -> Array:
+def _probe(x: Sequence[Configs], u: Sequence[ReducedPotential]) -> Array:
     """Reduced energies of the first samples of both sides in both states, which tell states apart.
 
     Of any state, and equal on machines of different arithmetic up to ``AGREE``.
@@ -233,7 +224,7 @@ def _probe(x: Sequence[Tensor], u: Sequence[CarefulPotential]) -> Array:
 
 
 def _map_probe(
-    x: list[Tensor], u: list[CarefulPotential], halves: Sequence[Bijector | None]
+    x: Sequence[Configs], u: Sequence[ReducedPotential], halves: Sequence[Bijector | None]
 ) -> Array:
     """Works of the first samples of both sides through the maps of both halves."""
     first = np.arange(PROBED)
@@ -254,7 +245,10 @@ def _agree(key: str, a: Array, b: Array) -> bool:
 
 
 def _maps(
-    given: Bijector | MapFit | None, x: list[Tensor], u: list[CarefulPotential], seed: int
+    given: Bijector | MapFit | None,
+    x: tuple[Configs, Configs],
+    u: tuple[ReducedPotential, ReducedPotential],
+    run: Run,
 ) -> tuple[list[Bijector | None], list[int]]:
     """The map for the first and for the second half of each series, and where that begins.
 
@@ -263,36 +257,37 @@ def _maps(
     if not isinstance(given, MapFit):
         return [given, given], [0, 0]
     with torch.no_grad():
-        able = [torch.isfinite(u[k](x[k])) for k in (0, 1)]
-    kept = [side[a] for side, a in zip(x, able, strict=True)]
+        able = [torch.isfinite(u_own(side)) for u_own, side in zip(u, x, strict=True)]
+    possible = x[0][able[0]], x[1][able[1]]
     middles = [int(torch.nonzero(a)[round(0.5 * int(a.sum()))]) for a in able]
-    generator = stream(seed, "map")
-    halves = [fit_other_half(given, start, *kept, *u, generator) for start in (0.0, 0.5)]
+    generator = run.stream("map")
+    halves = [fit_other_half(given, start, possible, u, generator) for start in (0.0, 0.5)]
     return list(halves), middles
 
 
 def _works(
-    x: Tensor,
-    chosen: Array,
+    x: Configs,
+    rows: Array,
     late: Array,
-    u: list[CarefulPotential],
+    u: Sequence[ReducedPotential],
     side: int,
     halves: Sequence[Bijector | None],
 ) -> Array:
-    """Works of the chosen samples of one side; NaN where a sample is impossible in its state."""
-    found = np.full(len(chosen), math.nan)
+    """Works of some samples of one side; NaN where a sample is impossible in its state."""
+    works = np.full(len(rows), math.nan)
     for half, bijector in enumerate(halves):
         here = np.flatnonzero(late == bool(half))
         if not here.size:
             continue
         there = bijector or Identity()
         with torch.no_grad():
-            own = u[side](x[torch.from_numpy(chosen[here])])
+            own = u[side](x[torch.from_numpy(rows[here])])
             able = torch.isfinite(own)
             here, own = here[able.numpy()], own[able]
             if not here.size:
                 continue
-            rows = x[torch.from_numpy(chosen[here])]
-            w = work(rows, lambda _, own=own: own, u[1 - side], Inverse(there) if side else there)
-        found[here] = torch.where(w.isnan(), torch.inf, w).numpy()  # nan: it left the numbers
-    return found
+            samples = x[torch.from_numpy(rows[here])]
+            known = lambda _, own=own: own  # noqa: E731 - its energies are known already
+            w = work(samples, known, u[1 - side], Inverse(there) if side else there)
+        works[here] = torch.where(w.isnan(), torch.inf, w).numpy()  # nan: it left the numbers
+    return works

@@ -9,12 +9,13 @@ from torch import Tensor
 from helmflow.bijectors.scaling import HarmonicScaling
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
-from helmflow.families.path.crystal_problem import CrystalProblem as Crystal
-from helmflow.families.two_states.targeted import TargetedResult, targeted_fep
-from helmflow.results import EstimateRow, Result
+from helmflow.families.path.crystal_problem import CrystalProblem
+from helmflow.families.two_states.endpoints import SampledPair
+from helmflow.families.two_states.targeted import TargetedResult, compare, concluded
 from helmflow.samplers.hmc import InterpolatedHMC
 from helmflow.shapes import Values
-from helmflow.streams import stream
+from helmflow.skeleton.quantity import Quantity
+from helmflow.skeleton.run import Run
 from helmflow.system import System
 
 BURN_IN = 20
@@ -41,20 +42,14 @@ def temperature_perturbation(
         raise InputError("temperature", "a positive number", temperature)
     ratio = temperature / system.temperature
     other = at_beta(system, system.beta / ratio, temperature)
-    n = system.n_particles
+    run = Run.in_memory(f"{system.name}, {system.temperature:g} to {temperature:g}", seed)
     samples = [
-        crystal_samples(s, seed=seed, purpose=f"temperature {k}", chains=chains, records=records)
+        crystal_samples(s, run, purpose=f"temperature {k}", chains=chains, records=records)
         for k, s in enumerate((system, other))
     ]
-    found = targeted_fep(
-        DisplacedPotential(system),
-        DisplacedPotential(other),
-        *samples,
-        map=HarmonicScaling(ratio),
-        seed=seed,
-        name=f"{system.name}, {system.temperature:g} to {temperature:g}",
-    )
-    return replace(found, result=_per_particle(found, n, system))
+    states = DisplacedPotential(system), DisplacedPotential(other)
+    pair = SampledPair.of(*states, *samples)
+    return concluded(compare(pair, HarmonicScaling(ratio), _per_particle(system), run), run)
 
 
 def at_beta(system: System, beta: float, temperature: float) -> System:
@@ -63,12 +58,12 @@ def at_beta(system: System, beta: float, temperature: float) -> System:
 
 
 def crystal_samples(
-    system: System, *, seed: int, purpose: str, chains: int, records: int
+    system: System, run: Run, *, purpose: str, chains: int, records: int
 ) -> Tensor:
     """Displacements (chains x records, 3N) of a crystal at its temperature, chain after chain."""
-    problem = Crystal(system)
+    problem = CrystalProblem(system, run.budget)
     base = Gaussian(problem.starting_precision(), n_translations=3, cells=problem.symmetry.cells)
-    generator = stream(seed, purpose)
+    generator = run.stream(purpose)
     hmc = InterpolatedHMC(base, problem.target, torch.ones(chains, dtype=torch.float64))
     state, kicks = hmc.init(base.noise(chains, generator)), 4
     for step in range(BURN_IN):
@@ -94,27 +89,11 @@ class DisplacedPotential:
         return self.system.beta * energy.displaced(u.view(len(u), -1, 3), gradient=False)[0]
 
 
-def _per_particle(found: TargetedResult, n: int, system: System) -> Result:
-    def scaled(row: EstimateRow) -> EstimateRow:
-        return replace(row, value=row.value / n, stderr=row.stderr / n)
-
-    whole = found.result
-    bounds = whole.bounds
-    if bounds is not None:
-        bounds = replace(
-            bounds,
-            lower=bounds.lower / n,
-            upper=bounds.upper / n,
-            lower_stderr=None if bounds.lower_stderr is None else bounds.lower_stderr / n,
-            upper_stderr=None if bounds.upper_stderr is None else bounds.upper_stderr / n,
-        )
-    return replace(
-        whole,
-        value=whole.value / n,
-        stderr=whole.stderr / n,
+def _per_particle(system: System) -> Quantity:
+    return Quantity(
+        "free_energy_difference",
+        f"difference of two values, Lambda unchanged, of: {system.convention}",
         per="particle",
-        n_particles=n,
-        bounds=bounds,
-        estimates=tuple(scaled(row) for row in whole.estimates),
-        convention=f"difference of two values, Lambda unchanged, of: {system.convention}",
+        n_divided=system.n_particles,
+        n_particles=system.n_particles,
     )

@@ -10,9 +10,10 @@ from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.bar import bar
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
+from helmflow.skeleton.convergence import convergence
+from helmflow.skeleton.quantity import Quantity
 
 Array = np.ndarray
-CONVERGENCE_POINTS = 10
 BLOCKS = 4
 ENOUGH_FOR_BLOCKS = 40
 
@@ -55,27 +56,17 @@ class Works:
             return []
         return [part.bar() for part in parts]
 
-    def convergence(self) -> Mapping[str, Array]:
+    def convergence(self, quantity: Quantity) -> Mapping[str, Array]:
         """Arrays for the report: the estimate from growing parts, from the start and the end."""
         if min(self.forward.size, self.reverse.size) < ENOUGH_FOR_BLOCKS:
             return {}
-        fractions = np.linspace(1.0 / CONVERGENCE_POINTS, 1.0, CONVERGENCE_POINTS)
-        arrays = {"convergence_fraction": fractions}
-        for name, ends in (
-            ("forward", [(0.0, f) for f in fractions]),
-            ("reverse", [(1.0 - f, 1.0) for f in fractions]),
-        ):
-            found = [self._bar_or_nothing(*end) for end in ends]
-            arrays[f"convergence_{name}"] = np.array([value for value, _ in found])
-            arrays[f"convergence_{name}_stderr"] = np.array([stderr for _, stderr in found])
-        return arrays
+        return convergence(self._bar_or_nothing, quantity)
 
-    def _bar_or_nothing(self, start: float, stop: float) -> tuple[float, float]:
+    def _bar_or_nothing(self, start: float, stop: float) -> Estimate:
         part = self.part(start, stop)
         if not (np.isfinite(part.forward).any() and np.isfinite(part.reverse).any()):
-            return np.nan, np.nan
-        estimate = part.bar()
-        return estimate.value, estimate.stderr
+            return Estimate(np.nan, np.nan, np.nan, "bar")
+        return part.bar()
 
 
 def inefficiency(series: Array) -> float:

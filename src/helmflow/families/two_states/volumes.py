@@ -35,9 +35,9 @@ def volume_series(energy: ConstantPressure, beta: float, x: Configs, rows: Array
     # Molecules longer than half of the box are not put together rightly, but are whole as given.
     wrong = beta * np.abs(0.5 * (outwards + inwards) - given) > SAME_ENERGY * positions.shape[1]
     if wrong.any():
-        kept = positions[rows][wrong], boxes[rows][wrong], owner
-        outwards[wrong] = _scaled(energy, *kept, STEP)
-        inwards[wrong] = _scaled(energy, *kept, -STEP)
+        as_given = positions[rows][wrong], boxes[rows][wrong], owner
+        outwards[wrong] = _scaled(energy, *as_given, STEP)
+        inwards[wrong] = _scaled(energy, *as_given, -STEP)
     push = beta * (outwards - inwards) / (2.0 * STEP)
     divergence = np.full(len(rows), 3.0 * n_molecules + 3.0)
     excess = volumes[rows] - mean

@@ -6,60 +6,61 @@ from assertions import assert_consistent
 from helmflow.errors import InputError
 from helmflow.estimators.nodes import Nodes
 from helmflow.families import run
-from helmflow.families.solvation.estimates import SolvationPlan, solvation_free_energy
-from helmflow.families.solvation.growth_path import lattice_around
-from helmflow.families.solvation.run import growth_path, scaled_plan
+from helmflow.families.growth.estimates import GrowthPlan
+from helmflow.families.growth.family import growth_path, scaled_plan
+from helmflow.families.growth.growth_path import lattice_around
 from helmflow.results import RunDirectory
-from helmflow.settings import Settings
+from helmflow.settings import SamplingSettings, Settings
+from helmflow.skeleton.budget import BudgetError
+from helmflow.skeleton.run import Run
 from helmflow.system import load_system
 from helmflow.training.transport_fit import fit_transport, residual
-from small_solvent import path
+from small_solvent import grown
 
-TINY = SolvationPlan(
+TINY = GrowthPlan(
     path_chains=(4, 4, 4, 4, 4), path_records=30, end_chains=16, end_records=8, n_steps=1
 )
-SMALL = SolvationPlan(
+SMALL = GrowthPlan(
     path_chains=(16, 16, 16, 16, 16), path_records=40, end_chains=30, end_records=20, n_steps=2
 )
 
 
+def run_of(seed, *more, limit=None):
+    return Run("solvent", Settings(seed=seed, max_evaluations=limit), *more)
+
+
 @pytest.fixture(scope="module")
 def found():
-    return solvation_free_energy(path(), seed=1, plan=SMALL)
+    return grown(SMALL, run_of(1))
 
 
 def test_map_and_integration_agree_and_beat_their_plain_forms(found):
-    mapped, plain = found.targeted.mapped, found.targeted.plain
-    assert found.targeted.variance_reduction > 4.0
-    assert found.integral.stderr < 0.8 * found.plain_integral.stderr
+    mapped, plain = found.mapped, found.comparison.plain
+    integral = found.path.integral
+    assert found.comparison.variance_reduction > 4.0
+    assert integral.stderr < 0.8 * found.path.plain_integral.stderr
     assert_consistent(
-        mapped.value,
-        np.hypot(mapped.stderr, found.integral.stderr),
-        found.integral.value,
-        resolve=0.5,
+        mapped.value, np.hypot(mapped.stderr, integral.stderr), integral.value, resolve=0.5
     )
     assert abs(mapped.value - plain.value) < 5.0 * plain.stderr
-    assert found.combined.stderr < min(mapped.stderr, found.integral.stderr)
-    low, high = sorted([mapped.value, found.integral.value])
+    assert found.combined.stderr < min(mapped.stderr, integral.stderr)
+    low, high = sorted([mapped.value, integral.value])
     assert low <= found.combined.value <= high
 
 
 def test_the_fit_judges_itself_on_samples_it_has_not_seen(found):
-    fitted, judged = found.fit.residual
-    assert fitted < judged < found.fit.without
-    assert set(found.cpu_seconds) == {"path samples", "fit", "integration", "end samples", "map"}
+    fitted, judged = found.path.fit.residual
+    assert fitted < judged < found.path.fit.without
 
 
 @pytest.mark.slow
 def test_same_seed_same_numbers():
-    once, again, other = (
-        solvation_free_energy(path(), seed=seed, plan=TINY).combined.value for seed in (1, 1, 2)
-    )
+    once, again, other = (grown(TINY, run_of(seed)).combined.value for seed in (1, 1, 2))
     assert once == again != other
 
 
 def test_step_doubling_does_not_change_the_map(found):
-    bijector = found.map
+    (bijector,) = found.comparison.through.bijectors
     x = torch.stack([lattice_around(24, 5.0)] * 3)
     x[1:] += 0.05 * torch.randn(2, 24, 3, generator=torch.Generator().manual_seed(0)).double()
     y, log_det = bijector.forward(x)
@@ -100,7 +101,7 @@ def test_a_larger_ridge_wins_when_there_is_only_noise():
 def test_shipped_system_through_the_ordinary_pipeline(monkeypatch):
     system = load_system("solvation/wca_125")
     assert growth_path(system).radii == (2.597403, 2.844438)
-    monkeypatch.setattr("helmflow.families.solvation.run.scaled_plan", lambda error: TINY)
+    monkeypatch.setattr("helmflow.families.growth.family.scaled_plan", lambda error: TINY)
     result = run(system, Settings(seed=3), None, lambda event: None)
     assert result.quantity == "free_energy_difference"
     assert result.system == "solvation/wca_125"
@@ -111,13 +112,25 @@ def test_shipped_system_through_the_ordinary_pipeline(monkeypatch):
         "bar, fitted transport map",
         "ti+cv",
     ]
+    assert result.cost.energy_evaluations == TINY.n_evaluations
     with pytest.raises(InputError, match="method"):
         run(system, Settings(method="fep"), None, lambda event: None)
+    sampling = SamplingSettings(chains=8)
+    with pytest.raises(InputError, match=r"sampling.chains: expected none"):
+        run(system, Settings(sampling=sampling), None, lambda event: None)
+
+
+def test_a_budget_that_does_not_reach_the_end_is_refused_before_anything_is_sampled():
+    least = TINY.n_evaluations
+    short = run_of(3, limit=least - 1)
+    with pytest.raises(BudgetError, match=f"at least {least}"):
+        grown(TINY, short)
+    assert short.budget.evaluations == 0
 
 
 def test_plan_grows_with_the_precision_asked_for():
-    assert scaled_plan(0.0125).path_records == SolvationPlan().path_records
-    assert scaled_plan(0.00625).end_records == 4 * SolvationPlan().end_records
+    assert scaled_plan(0.0125).path_records == GrowthPlan().path_records
+    assert scaled_plan(0.00625).end_records == 4 * GrowthPlan().end_records
     assert scaled_plan(10.0).end_records == 8
 
 
@@ -140,7 +153,9 @@ class Killed(Exception):  # noqa: N818
 
 @pytest.mark.parametrize("stage", ["ends", "map"])
 def test_a_killed_run_goes_on_with_the_same_numbers(stage, tmp_path):
-    whole = solvation_free_energy(path(), seed=3, plan=TINY)
+    limit = TINY.n_evaluations
+    first = run_of(3, limit=limit)
+    whole = grown(TINY, first)
     directory = RunDirectory.create(tmp_path / "run", "", "digest")
 
     def fuse(event):
@@ -148,16 +163,12 @@ def test_a_killed_run_goes_on_with_the_same_numbers(stage, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        solvation_free_energy(path(), seed=3, plan=TINY, directory=directory, progress=fuse)
+        grown(TINY, run_of(3, directory, fuse, limit=limit))
     resumed, stages = RunDirectory.resume(tmp_path / "run", "digest"), []
-    again = solvation_free_energy(
-        path(),
-        seed=3,
-        plan=TINY,
-        directory=resumed,
-        progress=lambda event: stages.append(event.stage),
-    )
+    second = run_of(3, resumed, lambda event: stages.append(event.stage), limit=limit)
+    again = grown(TINY, second)
     assert stages == (["ends", "map"] if stage == "ends" else ["map"])
-    for name in ("combined", "integral", "plain_integral", "n_evaluations"):
-        assert getattr(again, name) == getattr(whole, name)
-    assert set(again.cpu_seconds) == set(whole.cpu_seconds)
+    assert again.combined == whole.combined
+    for name in ("integral", "plain_integral"):
+        assert getattr(again.path, name) == getattr(whole.path, name)
+    assert first.budget.evaluations == second.budget.evaluations == limit

@@ -1,7 +1,7 @@
 """The path along which a sphere grows in a solvent, and samples on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from helmflow.energies.growing_sphere import GrowingSphere
 from helmflow.samplers.leapfrog import LeapfrogChains
 from helmflow.shapes import Particles, Values
+from helmflow.skeleton.budget import Budget
 from helmflow.thermo import ThermodynamicState
 
 STEP, N_STEPS = 0.016, 25
@@ -25,6 +26,7 @@ class GrowthPath:
     energy: GrowingSphere  # at R_A
     radius_b: float
     beta: float
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def states(self) -> tuple[ThermodynamicState, ThermodynamicState]:
@@ -37,12 +39,9 @@ class GrowthPath:
         """R_A and R_B."""
         return self.energy.radius, self.radius_b
 
-    def radius(self, lam: float) -> float:
-        """R(lambda)."""
-        return self.energy.radius + lam * (self.radius_b - self.energy.radius)
-
     def evaluate(self, x: Particles, lam: Tensor) -> tuple[Values, Values, Particles]:
         """u_lambda, d u_lambda/d lambda and the gradient of u_lambda, with a lambda per row."""
+        self.budget.spend(len(x))
         radii = self.energy.radius + lam * (self.radius_b - self.energy.radius)
         energy, by_radius, gradient = self.energy.evaluate(x, radii)
         growth = self.beta * (self.radius_b - self.energy.radius)
@@ -71,13 +70,18 @@ class GrowthPath:
         return moved
 
 
+def evaluations_of_chains(n_chains: int, n_trajectories: int) -> int:
+    """Energies that so many chains and trajectories after the burn-in take."""
+    return n_chains * (1 + N_STEPS * (sum(BURN_IN) + n_trajectories))
+
+
 def record(chains: LeapfrogChains, n_records: int, spacing: int) -> Tensor:
     """Successive samples (n_records, chains, n, 3), ``spacing`` trajectories apart."""
-    found = torch.empty((n_records, *chains.x.shape), dtype=torch.float64)
-    for row in found:
+    samples = torch.empty((n_records, *chains.x.shape), dtype=torch.float64)
+    for row in samples:
         chains.run(spacing)
         row.copy_(chains.x)
-    return found
+    return samples
 
 
 def lattice_around(n: int, box: float) -> Particles:

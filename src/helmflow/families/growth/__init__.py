@@ -1,0 +1,1 @@
+"""A sphere that grows in a solvent."""

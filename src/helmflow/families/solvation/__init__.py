@@ -1,1 +1,0 @@
-"""Solvation of a growing sphere."""
