@@ -30,6 +30,9 @@ PARETO_K = Limit(0.7, 1.0)
 DISAGREEMENT = Limit(2.0, 6.0)
 """Of two estimates that share no samples, in standard errors."""
 
+DISAGREEMENT_OF_LINKS = Limit(3.0, 6.0)
+"""Of the flow of a gauge theory and the integration that it was fitted to."""
+
 EXACT = Limit(4.0, 8.0)
 """Of observables from what is known of them, in standard errors."""
 
@@ -140,9 +143,15 @@ def overlap(value: float, meaning: str) -> Check:
     return at_least("overlap", value, OVERLAP.soft, meaning, hard=OVERLAP.hard)
 
 
-def agreement(name: str, a: Estimate, b: Estimate, meaning: str = "standard errors") -> Check:
+def agreement(
+    name: str,
+    a: Estimate,
+    b: Estimate,
+    meaning: str = "standard errors",
+    limit: Limit = DISAGREEMENT,
+) -> Check:
     """Whether two estimates that share no samples agree."""
-    return at_most(name, sigmas(a, b), DISAGREEMENT.soft, meaning, hard=DISAGREEMENT.hard)
+    return at_most(name, sigmas(a, b), limit.soft, meaning, hard=limit.hard)
 
 
 def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the steps") -> Check:
