@@ -110,11 +110,11 @@ class Settings(ClosedTable):
         1, ge=1, le=1024, description="processor threads; they never change a number"
     )
     max_evaluations: int | None = Field(None, ge=1, description="energies before giving up")
-    base: BaseSettings = Field(default_factory=BaseSettings)
-    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
-    flow: FlowSettings = Field(default_factory=FlowSettings)
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
-    network: NetworkSettings = Field(default_factory=NetworkSettings)
+    base: BaseSettings = parse_table(BaseSettings, {})
+    sampling: SamplingSettings = parse_table(SamplingSettings, {})
+    flow: FlowSettings = parse_table(FlowSettings, {})
+    training: TrainingSettings = parse_table(TrainingSettings, {})
+    network: NetworkSettings = parse_table(NetworkSettings, {})
 
     def to_toml(self) -> str:
         """Every setting with its meaning as a comment; ``load_settings`` reads it back."""

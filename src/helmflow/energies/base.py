@@ -1,7 +1,7 @@
 """What every energy offers: values, gradients, and for particles the displaced crystal."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,14 @@ class ParticleEnergy(Energy):
         """Number of particles."""
         return len(self.reference)
 
+    @overload
+    def displaced(
+        self, u: Particles, *, gradient: Literal[True] = True
+    ) -> tuple[Values, Particles]: ...
+
+    @overload
+    def displaced(self, u: Particles, *, gradient: Literal[False]) -> tuple[Values, None]: ...
+
     @abstractmethod
     def displaced(self, u: Particles, *, gradient: bool = True) -> tuple[Values, Particles | None]:
         """Energies (batch,) and gradients +dU/du (batch, n, 3) at ``reference + u``.
@@ -74,7 +82,8 @@ class ParticleEnergy(Energy):
 
     def energy_and_gradient(self, x: Particles) -> tuple[Values, Particles]:
         """Energies (batch,) and gradients +dU/dx (batch, n, 3), without a graph."""
-        energy, gradient = self.displaced(self.displacements(x.detach()))
-        if gradient is None:
-            raise TypeError(f"{type(self).__name__}.displaced returned no gradient")
-        return energy, gradient
+        return self.displaced(self.displacements(x.detach()))
+
+    def hessian_trace(self, u: Particles, covariance: Tensor) -> Values:
+        """tr[covariance d^2U/du^2] (batch,) of flattened displacements, where offered."""
+        raise NotImplementedError(f"{type(self).__name__} offers no second derivatives")

@@ -1,7 +1,7 @@
 """Reference structures: reading them, refusing the unusable ones, relaxing them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def _read(path: Path) -> "Atoms":
     if not path.is_file():
         raise InputError(FILE, "a structure file that exists", f"{path}")
     try:
-        atoms = ase.io.read(path)
+        atoms: Any = ase.io.read(path)
     # ASE's readers let whatever goes wrong inside them escape.
     except (
         ArithmeticError,

@@ -9,7 +9,7 @@ import torch
 
 from helmflow.energies.phi4 import Phi4
 from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.flow.field_flow import FieldRecipe
+from helmflow.families.flow.field_flow import pack_field_flow, unpack_field_flow
 from helmflow.families.flow.prepare import PreparedFlow
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.path.problem import Problem
@@ -31,7 +31,7 @@ def ess_against_volume(problem: Problem, flow: PreparedFlow, run: Run) -> Mappin
     if limited or not isinstance(energy, Phi4) or flow.made.transport is not None:
         return {}
     shape = energy.shape
-    kept = FieldRecipe(problem, None, run, 1.0).pack(flow.made)
+    kept = pack_field_flow(flow.made.density, run.settings.network)
     for scale in SCALES:
         scaled = (int(scale * shape[0]), int(scale * shape[1]))
         volume = math.prod(scaled)
@@ -40,8 +40,7 @@ def ess_against_volume(problem: Problem, flow: PreparedFlow, run: Run) -> Mappin
         larger = Phi4(scaled, mass_squared=energy.mass_squared, coupling=energy.coupling)
         system = replace(problem.system, energy=larger, n_particles=volume)
         other = LatticeProblem(system, run.budget)
-        recipe = FieldRecipe(other, None, run, 1.0)
-        density = recipe.build(kept).density
+        density = unpack_field_flow(kept, scaled, str(run.settings.flow.kind))
         with torch.no_grad():
             x, log_q = density.sample_and_log_prob(SAMPLES, run.stream("volume"))
             work = density_work(x, log_q, lambda x, other=other: other.target(x)[0])

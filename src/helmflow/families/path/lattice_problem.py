@@ -29,7 +29,7 @@ class LatticeProblem(Problem):
 
     def __init__(self, system: System, budget: Budget | None = None) -> None:
         super().__init__(system, budget)
-        self.shape = tuple(system.energy.shape)
+        self.shape = system.shape
         self.isotropic = bool(getattr(system.energy, "isotropic", False))
         self.symmetry = lattice_symmetry(self.shape, isotropic=self.isotropic)
 
