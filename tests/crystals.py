@@ -69,7 +69,7 @@ def brute_force(energy: ListedEnergy, x: torch.Tensor) -> float:
 def _atom(energy, d, r):
     if isinstance(energy, LennardJones):
         s6 = (energy.sigma / r) ** 6
-        return float((2 * energy.epsilon * (s6**2 - s6) - energy.shift / 2).sum())
+        return float((2 * energy.epsilon * (s6**2 - s6) - energy.offset / 2).sum())
     y = energy.sigma / (r - energy.a * energy.sigma)
     pair = energy.A * energy.epsilon * (energy.B * (energy.sigma / r) ** 4 - 1) * y.exp()
     g = (energy.gamma * y).exp()

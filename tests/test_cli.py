@@ -42,9 +42,10 @@ def subprocess_run(*args, cwd, **environment):
     )
 
 
-def test_help_is_quick_and_imports_nothing_heavy():
+def run_and_list_imports(*arguments):
+    """A finished process and its processor time; it fails if the command imported the heavy."""
     code = (
-        "import sys\nfrom helmflow.cli import app\ntry:\n    app(['--help'])\n"
+        f"import sys\nfrom helmflow.cli import app\ntry:\n    app({list(arguments)!r})\n"
         f"finally:\n    heavy = [m for m in {HEAVY!r} if m in sys.modules]\n"
         "    sys.exit(f'imported {heavy}' if heavy else 0)"
     )
@@ -55,9 +56,20 @@ def test_help_is_quick_and_imports_nothing_heavy():
     spent = after.children_user + after.children_system
     spent -= before.children_user + before.children_system
     assert done.returncode == 0, done.stderr
+    return done, spent
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    done, spent = run_and_list_imports("--help")
     assert "run" in done.stdout
     assert "doctor" in done.stdout
     assert spent < 1.0  # processor time: a busy machine must not fail this
+
+
+def test_the_list_of_systems_imports_nothing_heavy():
+    done, spent = run_and_list_imports("systems", "--json")
+    assert {row["name"] for row in json.loads(done.stdout)} >= {"ice/mw_cubic_8", SYSTEM}
+    assert spent < 1.0
 
 
 def test_run_ends_with_the_number(command):

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from gauge_systems import theory_of
 from helmflow.densities.loop_splitting import LoopSplitting
 from helmflow.energies.gauge_exact import exact_gauge
 from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import kish_ess, reweight
-from helmflow.families.gauge.run import run_gauge, theory_of
-from helmflow.families.gauge.schwinger import hmc_chains
+from helmflow.families import run
 from helmflow.manifolds.links import topological_charge
 from helmflow.samplers.independence import independence_metropolis
 from helmflow.settings import FlowSettings, Settings, TrainingSettings
@@ -29,14 +29,6 @@ from helmflow.system import load_system
 pytestmark = pytest.mark.benchmark
 PART = 2000
 FROM_HAAR = [(beta, None) for beta in range(1, 8)]
-
-
-def silent(*_):
-    return
-
-
-def settings(seed, **more):
-    return Settings(seed=seed, **more).resolved("gauge_field")
 
 
 def draw(flow, theory, n, generator):
@@ -68,9 +60,9 @@ def z_of(estimate, exact):
 @pytest.mark.parametrize("seed", range(5))
 def test_u1_from_haar(seed):
     """L = 8, beta = 2: ESS >= 85 %, acceptance >= 75 %, exact values within 3 to 4 sigma."""
-    theory = theory_of(load_system("lattice/u1_8_beta2"), settings(seed))
+    theory = theory_of(load_system("lattice/u1_8_beta2"), seed=seed)
     start = time.process_time()
-    fitted = theory.fit(theory.path(silent), silent)
+    fitted = theory.load(theory.fit(theory.path(), None))
     spent = time.process_time() - start
     log_w, observed = draw(fitted.flow, theory, 100_000, stream(seed, "draws"))
     estimate = fep(-log_w)
@@ -104,13 +96,12 @@ def test_charge_times(beta, coupling):
     """
     system = load_system(f"lattice/u1_16_beta{beta}")
     start = FlowSettings() if coupling is None else FlowSettings(start="loops", coupling=coupling)
-    chosen = settings(1, flow=start)
-    result = run_gauge(system, chosen, None, silent)
+    result = run(system, Settings(seed=1, flow=start))
     times = [row for row in result.observables if row.name.startswith("tau_int")]
     line = "  ".join(f"{row.name[11:]} {row.value:.2f}({row.stderr:.2f})" for row in times)
     z = (result.value - result.value_exact) / result.stderr
     row = result.estimates[0]
-    theory = theory_of(system, chosen)
+    theory = theory_of(system, flow=start)
     base, _ = draw(theory.base, theory, 10_000, stream(1, "base"))
     alone = fep(-base).diagnostics["ess_fraction"]
     print(
@@ -129,8 +120,8 @@ def test_volume_law():
 
     With an offset: what the sum of all plaquettes costs is paid once, not per site.
     """
-    theory = theory_of(load_system("lattice/u1_8_beta2"), settings(0))
-    fitted = theory.fit(theory.path(silent), silent)
+    theory = theory_of(load_system("lattice/u1_8_beta2"), seed=0)
+    fitted = theory.load(theory.fit(theory.path(), None))
     volumes, losses = np.array([64.0, 144.0, 256.0]), []
     for extent in (8, 12, 16):
         density, u = theory.resized(fitted.tensors, (extent, extent))
@@ -150,7 +141,7 @@ def test_volume_law():
 def test_single_links_of_su3(name):
     """beta = 9: ESS >= 97 %."""
     plan = TrainingSettings(batch=1024, clip_norm=10.0)
-    result = run_gauge(load_system(f"lattice/{name}"), settings(0, training=plan), None, silent)
+    result = run(load_system(f"lattice/{name}"), Settings(training=plan))
     ess, z = result.estimates[0].ess_fraction, result.value - result.value_exact
     print(
         f"\n{name}: ESS {ess:.4f}  {result}  off {z / result.stderr:+.1f} sigma  "
@@ -172,8 +163,8 @@ def test_single_links_of_su3(name):
 def test_su_lattices(name, steps, batch, least):
     """Plaquette and ln Z against character sums."""
     plan = TrainingSettings(steps=steps, batch=batch)
-    result = run_gauge(load_system(f"lattice/{name}"), settings(0, training=plan), None, silent)
-    exact = theory_of(load_system(f"lattice/{name}"), settings(0)).exact
+    result = run(load_system(f"lattice/{name}"), Settings(training=plan))
+    exact = theory_of(load_system(f"lattice/{name}")).exact
     plaquette = result.observables[0]
     z = (result.value - exact["log_z"]) / result.stderr
     z_plaquette = (plaquette.value - exact[plaquette.name]) / plaquette.stderr
@@ -189,8 +180,8 @@ def test_su_lattices(name, steps, batch, least):
 def test_su2_trained_at_4_serves_at_8():
     """Weights belong to loops, not to extents."""
     plan = TrainingSettings(steps=100, batch=128)
-    theory = theory_of(load_system("lattice/su2_4_beta2.2"), settings(0, training=plan))
-    tensors = theory.fit(None, silent).tensors
+    theory = theory_of(load_system("lattice/su2_4_beta2.2"), seed=0, training=plan)
+    tensors = theory.fit(None, None)
     for extent in (4, 8, 12):
         flow, u = theory.resized(tensors, (extent, extent))
         estimate = fep(works(flow, u, 4000, stream(extent, "volume")))
@@ -212,9 +203,9 @@ def test_schwinger_model():
     counts, though no stream ever changes its sign.
     """
     system = load_system("lattice/schwinger_8")
-    theory = theory_of(system, settings(0))
+    theory = theory_of(system, seed=0)
     begun = time.process_time()
-    fitted = theory.fit(None, silent)
+    fitted = theory.load(theory.fit(None, None))
     spent = time.process_time() - begun
     loops = LoopSplitting((8, 8), beta=float(fitted.tensors["beta"]))
     links, log_q = loops.sample_and_log_prob(16_384, stream(3, "restart"))
@@ -241,7 +232,7 @@ def test_schwinger_model():
         ("HMC and winding", begins, 150, True),
         ("restarted HMC", links[picks], 20, False),
     ):
-        chains = hmc_chains(system, start, n, stream(6, name), winds=winds)
+        chains = theory.hmc_chains(start, n, stream(6, name), winds=winds)
         burnt = chains[20:] if winds else chains
         signs = torch.stack([system.energy.determinant(x)[0] for x in burnt])
         charge = topological_charge(burnt.flatten(0, 1)).round().square().reshape(signs.shape)
@@ -257,7 +248,7 @@ def test_schwinger_model():
         )
         assert abs(z) < 4.0
         assert (changes > 0) == winds
-    single = hmc_chains(system, begins, 60, stream(7, "hmc"))
+    single = theory.hmc_chains(begins, 60, stream(7, "hmc"))
     signs = torch.stack([system.energy.determinant(x)[0] for x in single])
     charge = topological_charge(single.flatten(0, 1)).round().square().reshape(signs.shape)
     below = signs[0] < 0

@@ -17,7 +17,7 @@ def test_a_range_beyond_half_the_cell_needs_a_choice_of_images():
     with pytest.raises(InputError) as error:
         crystals.argon(2)
     assert field(error) == "potential.images"
-    assert crystals.argon(4).box is None
+    assert crystals.argon(4).pairs.box is None
 
 
 def test_nearest_images_need_a_rectangular_cell():

@@ -81,7 +81,7 @@ def test_the_line_is_that_of_the_published_training_energy():
     energy = argon(3, "all")
     soft = SoftenedCore(energy)
     r0 = 0.8
-    phi = lambda r: 4 * (r**-12 - r**-6) - energy.shift  # noqa: E731
+    phi = lambda r: 4 * (r**-12 - r**-6) - energy.offset  # noqa: E731
     slope = 4 * (-12 * r0**-13 + 6 * r0**-7)
     u = approach(energy, 0.6)
     r = pair_distance(energy, u).item()

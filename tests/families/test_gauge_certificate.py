@@ -5,38 +5,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from helmflow.families.weighing import Clock
 
+from gauge_systems import SU2, U1, gauge, shorten, theory_of
 from helmflow.bijectors.fitted_flow import FittedFlow, Plaquettes
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.tilted_links import TiltedLinks
 from helmflow.energies.gauge_exact import exact_gauge
-from helmflow.families.gauge import matrices, run, u1
-from helmflow.families.gauge.outcome import result_of_gauge
-from helmflow.families.gauge.run import prepared, theory_of, weigh
-from helmflow.families.gauge.theory import FittedGauge
+from helmflow.estimators.integration import thermodynamic_integration
+from helmflow.families.gauge.family import GaugeFamily
+from helmflow.families.gauge.finding import finding_of
+from helmflow.families.gauge.matrices import MatrixTheory
+from helmflow.families.gauge.u1 import U1Theory
 from helmflow.fields.plaquettes import PlaquetteField
 from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.results import Observable
-from helmflow.settings import FlowSettings, Settings
+from helmflow.settings import FlowSettings
+from helmflow.skeleton.quantity import ln_z
+from helmflow.skeleton.weighted import Weighted, weighted_samples
 from helmflow.streams import stream
-from helmflow.system import load_system
-
-SYSTEM = """
-schema = 1
-name = "mine"
-kind = "gauge_field"
-summary = "links"
-[field]
-shape = [{extent}, {extent}]
-[potential]
-{potential}
-"""
-
-
-def silent(*_):
-    return
 
 
 @dataclass
@@ -44,47 +31,45 @@ class Ready:
     """A run before its result is made of it."""
 
     theory: object
-    fitted: FittedGauge
-    links: run.WeighedLinks
+    fitted: object
     integral: object
+    weighted: Weighted
     baselines: object
 
     def failed(self, **changed):
         """Names of the failed checks with some parts exchanged, and all of the result."""
         parts = {name: changed.get(name, getattr(self, name)) for name in vars(self)}
-        result, _ = result_of_gauge(*parts.values(), (0.0, 0.0))
+        finding = finding_of(*parts.values())
+        result = self.theory.run.conclude(ln_z(self.theory.system), finding)
         return {check.name for check in result.checks if not check.passed}, result
 
-
-def theory_at(path, extent, potential, **flow):
-    file = path / "mine.toml"
-    file.write_text(SYSTEM.format(extent=extent, potential=potential))
-    chosen = Settings(seed=1, flow=FlowSettings(**flow)).resolved("gauge_field")
-    return theory_of(load_system(file), chosen)
+    def with_columns(self, **columns):
+        """The samples with some columns exchanged."""
+        return replace(self.weighted, columns={**self.weighted.columns, **columns})
 
 
 def made_ready(theory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "LEAST_SAMPLES", 2048)
-        patch.setattr(u1, "BASELINE_STEPS", 40)
-        patch.setattr(u1, "BASELINE_CHAINS", 16)
-        patch.setattr(u1, "FIT_CHAINS", 192)
-        fitted, integral = prepared(theory, None, silent)
-        links = weigh(fitted.flow, theory, theory.settings, None, Clock(), silent)
-        return Ready(theory, fitted, links, integral, theory.baselines())
+        shorten(patch, chains=16, steps=40)
+        samples = theory.path()
+        integral = None if samples is None else thermodynamic_integration(samples).estimate
+        fitted = theory.load(theory.fit(samples, None))
+        batches = GaugeFamily.batches
+        weighted = weighted_samples(fitted.flow, theory.u, theory.observables, batches, theory.run)
+        return Ready(theory, fitted, integral, weighted, theory.baselines())
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    path = tmp_path_factory.mktemp("u1")
-    return made_ready(theory_at(path, 4, 'kind = "u1_wilson"\nbeta = 1.0'))
+    system = gauge(tmp_path_factory.mktemp("u1"), [4, 4], U1.format(beta=1.0))
+    return made_ready(theory_of(system))
 
 
 @pytest.fixture(scope="module")
 def loops(tmp_path_factory):
     """Loop splitting at beta = 3, where charges are rare on 4 x 4 sites."""
-    path = tmp_path_factory.mktemp("loops")
-    return made_ready(theory_at(path, 4, 'kind = "u1_wilson"\nbeta = 3.0', start="loops"))
+    system = gauge(tmp_path_factory.mktemp("loops"), [4, 4], U1.format(beta=3.0))
+    return made_ready(theory_of(system, flow=FlowSettings(start="loops")))
 
 
 def test_nothing_fails_without_a_fault(ready, loops):
@@ -99,17 +84,19 @@ def test_nothing_fails_without_a_fault(ready, loops):
 
 def test_works_that_are_off(ready):
     """ln Z too small by a tenth of a nat, as from a log-determinant that lacks a part."""
-    work = ready.links.work + 0.1
-    estimate = replace(ready.links.estimate, value=ready.links.estimate.value + 0.1)
-    failed, result = ready.failed(links=replace(ready.links, work=work, estimate=estimate))
+    estimate = ready.weighted.estimate
+    weighted = replace(
+        ready.with_columns(work=ready.weighted.columns["work"] + 0.1),
+        estimate=replace(estimate, value=estimate.value + 0.1),
+    )
+    failed, result = ready.failed(weighted=weighted)
     assert {"flow against integration", "flow against exact"} <= failed
     assert result.grade == "F"
 
 
 def test_observables_that_are_off(ready):
-    plaquette = ready.links.observed["<cos P>"] + 0.05
-    observed = {**ready.links.observed, "<cos P>": plaquette}
-    failed, result = ready.failed(links=replace(ready.links, observed=observed))
+    plaquette = ready.weighted.columns["<cos P>"] + 0.05
+    failed, result = ready.failed(weighted=ready.with_columns(**{"<cos P>": plaquette}))
     assert failed == {"observables against exact"}
     assert result.grade == "F"
     row = next(row for row in result.observables if row.name == "<cos P>")
@@ -158,31 +145,37 @@ def test_a_flow_without_charges(loops):
         "<Q^2>": charge.square(),
         "Q": charge,
     }
-    links = replace(loops.links, log_q=log_q, work=loops.theory.u(x) + log_q, observed=observed)
-    failed, result = loops.failed(links=links, fitted=replace(loops.fitted, flow=lost))
+    columns = {"log_q": log_q, "work": loops.theory.u(x) + log_q, **observed}
+    weighted = Weighted(columns, loops.weighted.estimate)
+    failed, result = loops.failed(weighted=weighted, fitted=replace(loops.fitted, flow=lost))
     assert {"modes of the chains", "observables against exact"} <= failed
     assert result.grade == "F"
 
 
 def test_chains_that_are_short(ready):
     """One weight outweighs the others: the chain stays there."""
-    work = ready.links.work.clone()
+    work = ready.weighted.columns["work"].clone()
     work[0] = work.min() - 9.0
-    failed, _ = ready.failed(links=replace(ready.links, work=work))
+    failed, _ = ready.failed(weighted=ready.with_columns(work=work))
     assert "chain" in failed
 
 
+def test_what_was_not_afforded_fails(ready):
+    failed, _ = ready.failed(integral=None, baselines=None)
+    assert failed == {"flow against integration", "modes of the chains"}
+
+
 @pytest.mark.parametrize(
-    ("potential", "name", "module"),
+    ("potential", "name", "kind"),
     [
-        ('kind = "u1_wilson"\nbeta = 1.5', "<cos P>", u1),
-        ('kind = "su_wilson"\nn_colours = 2\nbeta = 2.0', "<Re tr P>/N", matrices),
+        (U1.format(beta=1.5), "<cos P>", U1Theory),
+        (SU2.format(beta=2.0), "<Re tr P>/N", MatrixTheory),
     ],
 )
-def test_baselines_sample_the_theory(potential, name, module, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "BASELINE_CHAINS", 64)
-    monkeypatch.setattr(module, "BASELINE_STEPS", 60)
-    theory = theory_at(tmp_path, 4, potential)
+def test_baselines_sample_the_theory(potential, name, kind, tmp_path, monkeypatch):
+    longer = replace(kind.baseline_plan, chains=64, steps=60)
+    monkeypatch.setattr(kind, "baseline_plan", longer)
+    theory = theory_of(gauge(tmp_path, [4, 4], potential))
     found = theory.baselines()
     chains = theory.observables(found.target)[name].reshape(-1, 64).mean(0).numpy()
     assert chains.std() / 8.0 < 0.02
@@ -196,7 +189,8 @@ def test_baselines_sample_the_theory(potential, name, module, tmp_path, monkeypa
 
 def test_charges_too_rare_to_be_met(tmp_path):
     """<Q^2> = 0 in all samples agrees with one charge expected in a million."""
-    theory = theory_at(tmp_path, 4, 'kind = "u1_wilson"\nbeta = 12.0', start="loops")
+    system = gauge(tmp_path, [4, 4], U1.format(beta=12.0))
+    theory = theory_of(system, flow=FlowSettings(start="loops"))
     assert 0.0 < theory.exact["<Q^2>"] < 1e-4
     failed, result = made_ready(theory).failed()
     assert "observables against exact" not in failed

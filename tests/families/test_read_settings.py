@@ -98,7 +98,7 @@ def test_what_a_crystal_reads_depends_on_the_method(method, tables, refused):
         family.accept(settings)
 
 
-@pytest.mark.parametrize("name", ["ice/mw_cubic_8", "lattice/phi4_4"])
+@pytest.mark.parametrize("name", ["ice/mw_cubic_8", "lattice/phi4_4", f"lattice/{U1}"])
 @pytest.mark.parametrize("method", ["auto", "flow"])
 def test_what_a_run_writes_can_be_read_back(name, method, tmp_path):
     """A resumed run finds every key in its settings.toml, at the value of the default."""

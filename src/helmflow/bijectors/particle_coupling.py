@@ -39,13 +39,13 @@ class ParticleCoupling(Coupling):
         if not self.given or not self.moved or max(self.moved) >= d:
             raise InputError("moved", f"some but not all of the coordinates below {d}", moved)
         self.n_frequencies, self.f, self.network = n_frequencies, f, network
+        self.shape = (len(self.moved), f.n_parameters)
 
     def split(self, x: Particles) -> Split:
         """The moved coordinates and what the network says about their maps."""
         features = circular_features(x[..., self.given], self.n_frequencies)
         dtype = next(self.network.parameters()).dtype
         parameters = self.network(features.to(dtype)).to(x.dtype)
-        shape = (*x.shape[:-1], len(self.moved), self.f.n_parameters)
 
         def join(moved: Tensor) -> Particles:
             columns = list(x.unbind(-1))
@@ -53,7 +53,7 @@ class ParticleCoupling(Coupling):
                 columns[c] = moved[..., k]
             return torch.stack(columns, -1)
 
-        return Split(x[..., self.moved], parameters.view(shape), join)
+        return Split(x[..., self.moved], parameters.unflatten(-1, self.shape), join)
 
 
 @final

@@ -28,6 +28,8 @@ class U1Wilson(GaugeEnergy):
     Source: K. G. Wilson, doi:10.1103/PhysRevD.10.2445.
     """
 
+    shape: tuple[int, int]
+
     def __init__(self, shape: tuple[int, int], *, beta: float) -> None:
         super().__init__()
         self.shape = require_lattice(shape)

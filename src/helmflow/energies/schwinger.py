@@ -27,6 +27,7 @@ class Schwinger(GaugeEnergy):
     Source: K. G. Wilson, doi:10.1007/978-1-4613-4208-3_6.
     """
 
+    shape: tuple[int, int]
     hop: Tensor
     target: Tensor
     block: Tensor

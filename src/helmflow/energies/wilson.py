@@ -24,6 +24,8 @@ class SUWilson(GaugeEnergy):
     groups, beta < 0, extents below 3, and matrices that are not special unitary.
     """
 
+    shape: tuple[int, int]
+
     def __init__(self, shape: tuple[int, int], *, n_colours: int, beta: float) -> None:
         super().__init__()
         self.shape = require_lattice(shape)
@@ -62,6 +64,7 @@ class SingleLink(GaugeEnergy):
     """
 
     shape: tuple[int, ...] = ()
+    coefficients: tuple[float, ...]
 
     def __init__(self, n_colours: int, *, beta: float, coefficients: tuple[float, ...]) -> None:
         super().__init__()

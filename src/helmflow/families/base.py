@@ -24,7 +24,7 @@ class Family(ABC):
     energies, keeps stages and reports progress, `checks` judges, `conclude` writes the result.
     """
 
-    noun: ClassVar[str]
+    noun: str
     """What messages call such a system, "a crystal"."""
 
     methods: ClassVar[tuple[str, ...]]

@@ -30,11 +30,17 @@ PARETO_K = Limit(0.7, 1.0)
 DISAGREEMENT = Limit(2.0, 6.0)
 """Of two estimates that share no samples, in standard errors."""
 
+DISAGREEMENT_OF_LINKS = Limit(3.0, 6.0)
+"""Of the flow of a gauge theory and the integration that it was fitted to."""
+
 EXACT = Limit(4.0, 8.0)
 """Of observables from what is known of them, in standard errors."""
 
 MODES = Limit(0.3, 0.03)
 """ESS of the flow judged by samples that know nothing of it, over ESS of its own draws."""
+
+SYMMETRY = Limit(1e-6, 1e-3)
+"""Change of ln q under an exact symmetry of the target, in nats; rounding alone stays below."""
 
 DIVERGENCE = 1.0
 """KL(q || p) in nats above which a flow has not learned its target, however good the weights."""
@@ -74,7 +80,7 @@ CROSSINGS = Limit(20.0, 2.0)
 
 INTEGRATOR = 0.3
 """Bias of an integrator, in target errors, that its check accepts; chosen are steps below
-`helmflow.skeleton.steps.ACCEPTED`."""
+`helmflow.training.integrator_steps.STEP_BIAS`."""
 
 BROKEN = 5.0
 """Times the limit of a deterministic error beyond which it is an F."""
@@ -137,9 +143,15 @@ def overlap(value: float, meaning: str) -> Check:
     return at_least("overlap", value, OVERLAP.soft, meaning, hard=OVERLAP.hard)
 
 
-def agreement(name: str, a: Estimate, b: Estimate, meaning: str = "standard errors") -> Check:
+def agreement(
+    name: str,
+    a: Estimate,
+    b: Estimate,
+    meaning: str = "standard errors",
+    limit: Limit = DISAGREEMENT,
+) -> Check:
     """Whether two estimates that share no samples agree."""
-    return at_most(name, sigmas(a, b), DISAGREEMENT.soft, meaning, hard=DISAGREEMENT.hard)
+    return at_most(name, sigmas(a, b), limit.soft, meaning, hard=limit.hard)
 
 
 def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the steps") -> Check:
@@ -150,6 +162,11 @@ def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the ste
 def deterministic(name: str, error: float, limit: float, meaning: str) -> Check:
     """An error that is no matter of chance: well beyond its limit the number is wrong."""
     return at_most(name, error, limit, meaning, hard=BROKEN * limit)
+
+
+def invariance(name: str, change: float) -> Check:
+    """Whether the density of a flow has a symmetry that it has by construction."""
+    return at_most(name, change, SYMMETRY.soft, "nats, of ln q", hard=SYMMETRY.hard)
 
 
 def modes_of_the_chains(ratio: float) -> Check:

@@ -18,7 +18,7 @@ def conclude(name: str, seed: int, cost: Cost, quantity: Quantity, finding: Find
         per=quantity.per,
         n_particles=quantity.n_particles,
         convention=quantity.convention,
-        method=finding.headline.method,
+        method=finding.method or finding.headline.method,
         base=finding.base,
         grade=letter,
         reason=reason,

@@ -81,9 +81,10 @@ class Quantity:
 class Finding:
     """What a family found, free energies in kT of the whole system; the skeleton judges it.
 
-    ``headline``: the estimate that the result is named after, the first of the table; ``rows``:
-    the others. ``one_sided``: whether all evidence comes from samples of one side, which cannot
-    show a region that they missed. ``arrays`` go to ``work.npz``, whose names the report knows.
+    ``headline``: the estimate whose value the result is, the first of the table; ``rows``: the
+    others. ``method``: what the result is called after, the headline's method if empty.
+    ``one_sided``: whether all evidence comes from samples of one side, which cannot show a region
+    that they missed. ``arrays`` go to ``work.npz``, whose names the report knows.
     """
 
     headline: Estimate
@@ -93,6 +94,7 @@ class Finding:
     observables: tuple[Observable, ...] = ()
     bounds: Bounds | None = None
     one_sided: bool = False
+    method: str = ""
     base: str | None = None
     acceptance: float | None = None
     value_exact: float | None = None

@@ -15,6 +15,7 @@ from helmflow.estimators.fep import fep
 from helmflow.estimators.reweighting import reweight
 from helmflow.generalised_work import ReducedPotential, density_work
 from helmflow.results import Bounds, Observable
+from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.shapes import Configs, Values
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run, Stage
@@ -31,11 +32,15 @@ IN_CACHE = 256
 
 @dataclass(frozen=True)
 class Batches:
-    """Samples drawn at a time, in the first round, and at most; every round doubles them."""
+    """Samples drawn at a time, in the first round, and at most; every round doubles them.
+
+    ``reserve``: energies that later rounds leave for checks, where they are limited.
+    """
 
     size: int
     least: int
     most: int
+    reserve: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,16 @@ class Weighted:
         stderr = float(work.std(ddof=1)) / math.sqrt(len(work))
         lower = reweight(work, -work)
         return Bounds(lower.value, float(work.mean()), lower.stderr, stderr)
+
+    @property
+    def measured(self) -> Mapping[str, Array]:
+        """What was measured on the samples, by name, in the order of ``measure``."""
+        known = ("log_q", "work")
+        return {name: column.numpy() for name, column in self.columns.items() if name not in known}
+
+    def chain(self, run: Run) -> IndependenceChain:
+        """The Metropolis chain over the samples."""
+        return independence_metropolis(self.log_w, run.stream("metropolis"))
 
     def arrays(self) -> dict[str, Array]:
         """What the report draws of weighted samples."""
@@ -106,7 +121,7 @@ def _rounds(
     stage: Stage,
 ) -> Weighted:
     goal, generator = run.settings.target_error or math.inf, run.stream("samples")
-    most = min(batches.most, _whole(run.budget.left, batches.size))
+    most = min(batches.most, _whole(run.budget.left - batches.reserve, batches.size))
     wanted, known = int(min(batches.least, max(most, batches.size))), None
     saved = stage.load()
     if saved is not None:

@@ -74,7 +74,7 @@ def learned_flow(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlo
         run.tell("flow", detail=learned.name)
         return learned
 
-    return run.once("flow", make, form_of(u.system, u.manifold, run.settings.seed, plan))
+    return run.once("flow", make, form_of(u, run.settings.seed, plan))
 
 
 def _learn(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlow:

@@ -248,7 +248,7 @@ def _arrays(
         log_q = flow.log_prob(torch.cartesian_prod(centres, centres)).reshape(CELLS, CELLS)
     weights = np.exp(log_w - log_w.max())
     density, _, _ = np.histogram2d(
-        *x.reshape(-1, 2).T, edges, weights=weights.ravel(), density=True
+        x[..., 0].ravel(), x[..., 1].ravel(), edges, weights=weights.ravel(), density=True
     )
     with np.errstate(divide="ignore"):
         surface = -np.log(density)

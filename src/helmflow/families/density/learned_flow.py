@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from helmflow.densities.flow import Flow
 from helmflow.families.density.architecture import Architecture, empty_flow
 from helmflow.families.density.plan import DensityPlan
-from helmflow.manifolds.base import Manifold
+from helmflow.families.density.potential import CheckedPotential
 from helmflow.skeleton.kept import Form, Kept
-from helmflow.system import System
 
 KIND = "flow of a density"
 
@@ -26,7 +25,7 @@ class LearnedFlow:
     architecture: Architecture
 
 
-def form_of(system: System, manifold: Manifold, seed: int, plan: DensityPlan) -> Form[LearnedFlow]:
+def form_of(u: CheckedPotential, seed: int, plan: DensityPlan) -> Form[LearnedFlow]:
     """How the flows of a density are kept; their base has no parameters beyond the manifold."""
 
     def pack(learned: LearnedFlow) -> Kept:
@@ -35,12 +34,12 @@ def form_of(system: System, manifold: Manifold, seed: int, plan: DensityPlan) ->
             "loss": learned.loss,
             "least_eigenvalue": learned.least_eigenvalue,
         }
-        energy = {"manifold": repr(manifold), "system": system.digest}
+        energy = {"manifold": repr(u.manifold), "system": u.system.digest}
         return Kept(dict(learned.flow.bijector.state_dict()), facts, KIND, energy)
 
     def unpack(kept: Kept) -> LearnedFlow:
         architecture = Architecture(**kept.facts["architecture"])
-        flow, name = empty_flow(manifold, architecture, seed, plan)
+        flow, name = empty_flow(u.manifold, architecture, seed, plan)
         flow.bijector.load_state_dict(dict(kept.tensors))
         flow.requires_grad_(requires_grad=False)
         facts = kept.facts

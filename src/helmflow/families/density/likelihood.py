@@ -90,12 +90,12 @@ def fit_likelihood(x: np.ndarray, log_w: np.ndarray, seed: int) -> tuple[Flow, F
                 name, size = f"autoregressive splines, {bins} bins, 2 layers", (bins, width)
             if waited >= PATIENCE:
                 break
-    flow = _new_flow(x.shape[2], *size, seed)
+    flow = _new_flow(x.shape[2], size[0], size[1], seed)
     flow.bijector.load_state_dict(best)
     flow.requires_grad_(requires_grad=False)
     held_out = _held_out(flow, x, log_w)
-    scores = _mean_log_prob(flow, learn), held_out, _histogram_score(learn, test)
-    return flow, Fit(name, *scores, size)
+    histogram = _histogram_score(learn, test)
+    return flow, Fit(name, _mean_log_prob(flow, learn), held_out, histogram, size)
 
 
 def _pack(made: tuple[Flow, tuple[int, int]]) -> Kept:

@@ -18,7 +18,7 @@ from helmflow.families.density.learned_flow import LearnedFlow, form_of
 from helmflow.families.density.plan import DensityPlan
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.shapes import Configs
-from helmflow.skeleton.run import Run
+from helmflow.skeleton.run import Run, Stage
 from helmflow.training.least_squares import LeastSquaresPlan
 from helmflow.training.potential_fit import TemperingPlan, fit_potential, potential_loss
 from helmflow.training.well_posedness import enforce_well_posedness, least_eigenvalues
@@ -54,11 +54,11 @@ def best_potential_map(
 
     Larger ones are tried until one is good or hardly better than the one before.
     """
-    form, best = form_of(u.system, u.manifold, run.settings.seed, plan), None
+    form, best = form_of(u, run.settings.seed, plan), None
     for k in range(len(plan.sizes(u.manifold))):
         architecture = replace(start, size=k, angles="given")
         make = partial(_fitted_map, u, architecture, run, plan)
-        fitted = run.once(f"potential map {k}", lambda _, make=make: make(), form)
+        fitted = run.once(f"potential map {k}", make, form)
         # a density that a larger map hardly comes closer to is not smooth
         hopeless = best is not None and fitted.loss > 0.5 * best.loss
         if best is None or fitted.loss < best.loss:
@@ -69,7 +69,7 @@ def best_potential_map(
 
 
 def _fitted_map(
-    u: CheckedPotential, architecture: Architecture, run: Run, plan: DensityPlan
+    u: CheckedPotential, architecture: Architecture, run: Run, plan: DensityPlan, _: Stage
 ) -> LearnedFlow:
     def fit(depth: float) -> LearnedFlow:
         bijector, name = potential_map(u.manifold, architecture, run.settings.seed, plan)

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,19 +14,17 @@ from helmflow.densities.haar import HaarMatrices
 from helmflow.energies.wilson import SingleLink, SUWilson
 from helmflow.errors import InputError
 from helmflow.estimators.nodes import Nodes
-from helmflow.families.gauge.theory import Baselines, FittedGauge, GaugeTheory, Report
+from helmflow.families.gauge.theory import BaselinePlan, Baselines, FittedGauge, GaugeTheory
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.samplers.group_hmc import group_hmc
-from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
-from helmflow.streams import stream
+from helmflow.skeleton.run import Run, Stage
 from helmflow.system import System
 from helmflow.training.plan import StepReport, TrainingPlan
 from helmflow.training.stochastic import train
 
 Array = np.ndarray
 LEARNING_RATE = 1e-2
-BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 16, 60, 20, 5
 TRAJECTORY = (0.2, 6)
 """Step and number of steps of a trajectory, at beta/N = 1."""
 
@@ -41,11 +38,12 @@ class MatrixTheory(GaugeTheory):
         f"training.{key}"
         for key in ("steps", "batch", "learning_rate", "clip_norm", "checkpoint_every")
     )
+    baseline_plan = BaselinePlan(chains=16, steps=60, burn_in=20, every=5)
     steps: int
     """Of training, unless the settings say otherwise."""
 
-    def __init__(self, system: System, settings: Settings, energy: SUWilson | SingleLink) -> None:
-        super().__init__(system, settings)
+    def __init__(self, system: System, run: Run, energy: SUWilson | SingleLink) -> None:
+        super().__init__(system, run)
         self.energy, self.n_colours = energy, energy.n_colours
         self.beta = system.beta * energy.beta
         links = (2, *energy.shape) if energy.shape else ()
@@ -63,16 +61,27 @@ class MatrixTheory(GaugeTheory):
     def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
         """The tensors from which `bijector` builds it again."""
 
-    def path(self, report: Report) -> Nodes | None:
-        """None: the flow is trained on its own samples, and ln Z is known exactly."""
-        return None
+    @property
+    def couplings(self) -> dict[str, float | str]:
+        """The number of colours as well."""
+        return super().couplings | {"n_colours": self.n_colours}
 
-    def fit(
-        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
-    ) -> FittedGauge:
-        """Trained on the reverse divergence."""
+    @property
+    def fit_evaluations(self) -> int:
+        """Of the training."""
+        return self._plan.steps * self._plan.batch
+
+    @property
+    def baseline_evaluations(self) -> int:
+        """Of HMC, and of what is set aside."""
+        plan = self.baseline_plan
+        per_chain = (plan.burn_in + plan.steps) * (1 + TRAJECTORY[1])
+        return plan.chains * (per_chain + len(_set_aside(plan)))
+
+    @property
+    def _plan(self) -> TrainingPlan:
         chosen = self.settings.training
-        plan = TrainingPlan(
+        return TrainingPlan(
             self.steps if chosen.steps is None else chosen.steps,
             chosen.batch,
             chosen.learning_rate or LEARNING_RATE,
@@ -80,24 +89,18 @@ class MatrixTheory(GaugeTheory):
             ema_decay=0.95,
             checkpoint_every=chosen.checkpoint_every,
         )
+
+    def fit(self, samples: Nodes | None, stage: Stage) -> Mapping[str, Tensor]:
+        """Trained on the reverse divergence; no path, as ln Z is known exactly."""
         bijector = self.bijector(None)
         flow = Flow(self.base, bijector)
 
         def told(step: StepReport) -> None:
-            report(step.step / step.steps, f"loss {step.loss + self.exact['log_z']:.3g} nats")
+            self._tell(step.step / step.steps, f"loss {step.loss + self.exact['log_z']:.3g} nats")
 
-        outcome = train(
-            flow,
-            partial(_loss, flow, self),
-            plan,
-            stream(self.settings.seed, "flow"),
-            report=told,
-            checkpoint=checkpoint,
-            identity={"system_digest": self.system.digest},
-        )
-        # what was spent before a training was interrupted
-        self.n_evaluations += outcome.resumed_at * plan.batch
-        return self.load(self.kept(bijector))
+        loss = partial(_loss, flow, self)
+        train(flow, loss, self._plan, self.run.stream("flow"), report=told, store=stage)
+        return self.kept(bijector)
 
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
         """The flow with these weights."""
@@ -106,23 +109,29 @@ class MatrixTheory(GaugeTheory):
 
     def baselines(self) -> Baselines:
         """The slow observable under HMC."""
-        generator = stream(self.settings.seed, "baselines")
-        x, _ = self.base.sample_and_log_prob(BASELINE_CHAINS, generator)
+        plan, generator = self.baseline_plan, self.run.stream("baselines")
+        x, _ = self.base.sample_and_log_prob(plan.chains, generator)
         step, n_steps = TRAJECTORY
         step = step / max(1.0, self.beta / self.n_colours) ** 0.5
 
         def force(y: Configs) -> tuple[Values, Configs]:
+            self.run.budget.spend(len(y))
             value, f = self.energy.force(y)
             return self.system.beta * value, self.system.beta * f
 
-        rows, kept = [], []
-        for k in range(BASELINE_BURN_IN + BASELINE_STEPS):
+        rows, target, set_aside = [], [], _set_aside(plan)
+        for k in range(plan.burn_in + plan.steps):
             x, _ = group_hmc(x, force, step=step, n_steps=n_steps, generator=generator)
-            if k >= BASELINE_BURN_IN:
+            if k >= plan.burn_in:
                 rows.append(self.observables(x)[self.slow])
-            if k >= BASELINE_BURN_IN and k % KEPT == 0:
-                kept.append(x)
-        return Baselines({"HMC": torch.stack(rows, 1).numpy()}, torch.cat(kept))
+            if k in set_aside:
+                target.append(x)
+        return Baselines({"HMC": torch.stack(rows, 1).numpy()}, torch.cat(target))
+
+
+def _set_aside(plan: BaselinePlan) -> list[int]:
+    """Steps after which configurations are."""
+    return [k for k in range(plan.burn_in, plan.burn_in + plan.steps) if k % plan.every == 0]
 
 
 def _loss(flow: Flow, theory: MatrixTheory, n: int, generator: Generator) -> Tensor:

@@ -10,10 +10,9 @@ from helmflow.energies.gauge_exact import single_link
 from helmflow.energies.wilson import SingleLink
 from helmflow.errors import InputError
 from helmflow.families.gauge.matrices import MatrixTheory, require_tensors
-from helmflow.families.gauge.theory import Resized, Shape
 from helmflow.manifolds.special_unitary import haar_matrices, trace
-from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
+from helmflow.skeleton.run import Run
 from helmflow.system import System
 
 FIRST = "<Re tr U>/N"
@@ -24,15 +23,22 @@ class SingleLinkTheory(MatrixTheory):
 
     steps = 300
     slow = FIRST
+    energy: SingleLink
 
-    def __init__(self, system: System, settings: Settings) -> None:
+    def __init__(self, system: System, run: Run) -> None:
         energy = system.energy
         if not isinstance(energy, SingleLink):
             raise InputError("potential.kind", "single_link", type(energy).__name__)
-        super().__init__(system, settings, energy)
+        super().__init__(system, run, energy)
         log_z, moments = single_link(self.n_colours, self.beta, energy.coefficients)
         names = [_name(k) for k in range(1, len(moments) + 1)]
         self.exact = {"log_z": log_z, **dict(zip(names, moments.tolist(), strict=True))}
+
+    @property
+    def couplings(self) -> dict[str, float | str]:
+        """Every coefficient as well."""
+        c = {f"c_{k}": value for k, value in enumerate(self.energy.coefficients, start=1)}
+        return super().couplings | c
 
     def bijector(self, tensors: Mapping[str, Tensor] | None) -> Bijector:
         """Splines of the eigenangles."""
@@ -49,17 +55,13 @@ class SingleLinkTheory(MatrixTheory):
         """All of its state."""
         return bijector.state_dict()
 
-    def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
-        """None: there is no lattice."""
-        return None
-
     def observables(self, x: Configs) -> Mapping[str, Values]:
         """``Re tr U^k/N`` for every coefficient."""
-        power, found = x, {}
+        power, traces = x, {}
         for k in range(1, len(self.energy.coefficients) + 1):
-            found[_name(k)] = trace(power).real / self.n_colours
+            traces[_name(k)] = trace(power).real / self.n_colours
             power = power @ x
-        return found
+        return traces
 
     def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
         """Conjugated by random matrices."""

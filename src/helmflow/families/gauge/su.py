@@ -13,10 +13,10 @@ from helmflow.energies.gauge_exact import exact_gauge
 from helmflow.energies.wilson import SUWilson, mean_traces
 from helmflow.errors import InputError
 from helmflow.families.gauge.matrices import MatrixTheory, require_tensors
-from helmflow.families.gauge.theory import Resized, Shape
 from helmflow.manifolds.special_unitary import haar_matrices
-from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
+from helmflow.skeleton.run import Run
+from helmflow.skeleton.volumes import Resized, Shape
 from helmflow.system import System
 
 PLAQUETTE = "<Re tr P>/N"
@@ -28,13 +28,14 @@ class SUTheory(MatrixTheory):
 
     steps = 200
     slow = PLAQUETTE
+    shape: Shape
 
-    def __init__(self, system: System, settings: Settings) -> None:
+    def __init__(self, system: System, run: Run) -> None:
         energy = system.energy
         if not isinstance(energy, SUWilson):
             raise InputError("potential.kind", "su_wilson", type(energy).__name__)
-        super().__init__(system, settings, energy)
-        self.shape: Shape = energy.shape
+        super().__init__(system, run, energy)
+        self.shape = energy.shape
         known = exact_gauge(self.n_colours, self.beta, self.shape[0] * self.shape[1])
         self.exact = {"log_z": known.log_z, PLAQUETTE: known.plaquette}
 
@@ -42,12 +43,12 @@ class SUTheory(MatrixTheory):
         """Couplings down from the lattice, or from the tiles that ``tensors`` were trained on."""
         return self._couplings(self.shape, tensors)
 
-    def named(self, bijector: Bijector) -> str:
+    def named(self, bijector: LoopCouplings) -> str:
         """Maps and weights counted."""
         size = sum(p.numel() for p in bijector.parameters())
         return f"Haar, {len(bijector.maps)} loop couplings of {size} weights"
 
-    def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
+    def kept(self, bijector: LoopCouplings) -> Mapping[str, Tensor]:
         """Weights, and the extents of the coarsest rectangles."""
         return {**bijector.state_dict(), TILE: torch.tensor(bijector.tile)}
 
@@ -57,7 +58,8 @@ class SUTheory(MatrixTheory):
             return None
         bijector = self._couplings(shape, tensors).requires_grad_(requires_grad=False)
         flow = Flow(HaarMatrices((2, *shape), self.n_colours), bijector)
-        return flow, SUWilson(shape, n_colours=self.n_colours, beta=self.beta)
+        u = SUWilson(shape, n_colours=self.n_colours, beta=self.beta)
+        return flow, self.run.budget.count(u)
 
     def observables(self, x: Configs) -> Mapping[str, Values]:
         """The mean plaquette."""

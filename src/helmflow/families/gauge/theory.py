@@ -1,10 +1,10 @@
-"""What the recipe asks of a gauge theory."""
+"""What a run asks of a gauge theory."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,28 +13,31 @@ from torch import Generator, Tensor
 from helmflow.bijectors.fixed_step import FixedStepFlow
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
-from helmflow.errors import EnergyError, InputError
+from helmflow.errors import EnergyError
 from helmflow.estimators.nodes import Nodes
-from helmflow.estimators.reweighting import kish_ess
-from helmflow.families.read_settings import refuse_unread
-from helmflow.generalised_work import density_work
-from helmflow.settings import Settings
+from helmflow.manifolds.links import TWO_PI
 from helmflow.shapes import Configs, Values
+from helmflow.skeleton.run import Run, Stage
+from helmflow.skeleton.volumes import Resized, Shape
 from helmflow.streams import stream
 from helmflow.system import System
 from helmflow.training.integrator_steps import Works, works_on
 
 Array = np.ndarray
-Report = Callable[[float, str], None]
-"""Called with the fraction done and what is being done."""
-
-Shape = tuple[int, int]
-Resized = tuple[Density, Callable[[Configs], Values]]
-"""A flow, and the reduced potential that it is for."""
-
-ALWAYS_READ = frozenset({"flow.kind", "flow.source"})
 INTEGRATOR_SAMPLES = 256
-VOLUME_SAMPLES, LARGEST_VOLUME = 1024, 1024
+
+
+@dataclass(frozen=True)
+class BaselinePlan:
+    """Chains of every established sampler, their steps, and those before that are not counted.
+
+    Of the configurations of the sampler that moves best one in ``every`` is set aside.
+    """
+
+    chains: int
+    steps: int
+    burn_in: int
+    every: int
 
 
 @dataclass(frozen=True)
@@ -63,62 +66,85 @@ class FittedGauge:
     sampler: str = "flow"
 
     @property
-    def integrated(self) -> FixedStepFlow | None:
-        """The flow of a velocity field that carries the base, if there is one."""
-        bijector = self.flow.bijector if isinstance(self.flow, Flow) else None
-        return bijector if isinstance(bijector, FixedStepFlow) else None
+    def integrated(self) -> tuple[Density, FixedStepFlow] | None:
+        """The base, and the flow of a velocity field that carries it, if there is one."""
+        flow = self.flow
+        if isinstance(flow, Flow) and isinstance(flow.bijector, FixedStepFlow):
+            return flow.base, flow.bijector
+        return None
 
 
 class GaugeTheory(ABC):
-    """One gauge theory as the recipe sees it.
+    """One gauge theory in one run.
 
-    To add one: the densities and moves below. ``exact`` holds what is known: ``log_z``, and the
-    names of `observables`.
+    To add one: the densities and moves below, and a line in `helmflow.families.gauge.family`.
+    ``exact`` holds what is known: ``log_z``, and the names of `observables`. ``beta`` is the
+    coupling times the inverse temperature.
     """
 
-    exact: Mapping[str, float]
-    shape: tuple[int, ...] = ()
-    slow: str
-    """The observable whose autocorrelation is compared with the baselines."""
-
-    kind: str
+    kind: ClassVar[str]
     """What messages call it."""
 
-    reads: frozenset[str]
-    """Keys of tables of the settings that its run depends on; others are refused."""
+    reads: ClassVar[frozenset[str]]
+    """Keys of tables of the settings that its run depends on, besides those all theories read."""
 
-    flow_kinds: tuple[str, ...] = ("transport",)
+    flow_kinds: ClassVar[tuple[str, ...]] = ("transport",)
+    slow: ClassVar[str]
+    """The observable whose autocorrelation is compared with the baselines."""
 
-    def __init__(self, system: System, settings: Settings) -> None:
-        self.system, self.settings = system, settings
-        self.n_evaluations = 0
-        refuse_unread(settings, self.reads | ALWAYS_READ, self.kind)
-        flow_kind = settings.flow.kind
-        if flow_kind is not None and flow_kind not in self.flow_kinds:
-            expected = f"{' or '.join(self.flow_kinds)} for {self.kind}"
-            raise InputError("flow.kind", expected, repr(flow_kind))
+    baseline_plan: ClassVar[BaselinePlan]
+    exact: Mapping[str, float]
+    shape: tuple[int, ...] = ()
+    beta: float
+
+    def __init__(self, system: System, run: Run) -> None:
+        self.system, self.run, self.settings = system, run, run.settings
+        self.reduced_potential = run.budget.count(system.reduced_potential)
 
     def u(self, x: Configs) -> Values:
-        """The reduced potential, counted; EnergyError for NaN and -inf, which mean no density."""
-        self.n_evaluations += len(x)
-        value = self.system.reduced_potential(x)
+        """The reduced potential; EnergyError for NaN and -inf, which mean no density."""
+        value = self.reduced_potential(x)
         if bool((torch.isnan(value) | (value == -math.inf)).any()):
             raise EnergyError("the action is NaN or -inf for some configuration")
         return value
 
+    def potential(self, x: Configs) -> tuple[Values, Configs]:
+        """The reduced potential and its gradient."""
+        self.run.budget.spend(len(x))
+        value, gradient = self.system.energy.energy_and_gradient(x)
+        return self.system.beta * value, self.system.beta * gradient
+
+    @property
+    def couplings(self) -> dict[str, float | str]:
+        """What a flow belongs to, at any extents: the action and the numbers in it."""
+        return {"action": type(self.system.energy).__name__, "beta": self.beta}
+
+    @property
+    def path_evaluations(self) -> int:
+        """Energies that `path` takes."""
+        return 0
+
+    @property
+    def fit_evaluations(self) -> int:
+        """Energies that `fit`, and `load` at its first try, take at least."""
+        return 0
+
+    @property
     @abstractmethod
-    def path(self, report: Report) -> Nodes | None:
-        """Samples between Haar measure and the theory, for the fit and for integration."""
+    def baseline_evaluations(self) -> int:
+        """Energies that `baselines` takes, and one for each configuration set aside."""
+
+    def path(self) -> Nodes | None:
+        """Samples between base and theory, for the fit and for integration; None without."""
+        return None
 
     @abstractmethod
-    def fit(
-        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
-    ) -> FittedGauge:
-        """The flow; a training keeps its state in the file ``checkpoint`` and goes on from it."""
+    def fit(self, samples: Nodes | None, stage: Stage) -> Mapping[str, Tensor]:
+        """Tensors of the flow; a training keeps its state in ``stage`` and goes on from it."""
 
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
-        """The flow with the tensors of an earlier fit, also of another size."""
+        """The flow with the tensors of a fit, also of one at another size."""
 
     @abstractmethod
     def observables(self, x: Configs) -> Mapping[str, Values]:
@@ -128,13 +154,16 @@ class GaugeTheory(ABC):
     def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
         """The configurations after random gauge transformations."""
 
-    @abstractmethod
     def resized(self, tensors: Mapping[str, Tensor], shape: Shape) -> Resized | None:
         """The same flow and action on another lattice; None where that is not possible."""
+        return None
 
     @abstractmethod
     def baselines(self) -> Baselines:
         """Chains of established samplers."""
+
+    def _tell(self, done: float, detail: str) -> None:
+        self.run.tell("flow", done, detail=detail)
 
 
 def integrator_works(theory: GaugeTheory, base: Density, name: str) -> Works:
@@ -142,29 +171,7 @@ def integrator_works(theory: GaugeTheory, base: Density, name: str) -> Works:
     return works_on(base, theory.u, INTEGRATOR_SAMPLES, stream(theory.settings.seed, name))
 
 
-def ess_against_volume(theory: GaugeTheory, fitted: FittedGauge) -> Array:
-    """Rows (volume, ESS fraction) of the same flow on half, own, and up to twice the extents."""
-    shape, rows = theory.shape, []
-    if len(shape) != 2:
-        return np.empty((0, 2))
-    for scale in (0.5, 1.0, 1.5, 2.0):
-        scaled = (int(scale * shape[0]), int(scale * shape[1]))
-        if math.prod(scaled) > LARGEST_VOLUME:
-            continue
-        resized = theory.resized(fitted.tensors, scaled)
-        if resized is None:
-            continue
-        flow, u = resized
-        with torch.no_grad():
-            generator = stream(theory.settings.seed, "volume")
-            x, log_q = flow.sample_and_log_prob(VOLUME_SAMPLES, generator)
-            log_w = -density_work(x, log_q, u)
-        theory.n_evaluations += len(x)
-        rows.append((math.prod(scaled), kish_ess(log_w.numpy()) / len(x)))
-    return np.array(rows).reshape(-1, 2)
-
-
 def turned_angles(x: Configs, generator: Generator) -> Configs:
     """U(1) links after a random gauge transformation of every site."""
-    alpha = 6.3 * torch.rand(*x[:, 0].shape, generator=generator, dtype=torch.float64)
+    alpha = TWO_PI * torch.rand(*x[:, 0].shape, generator=generator, dtype=torch.float64)
     return x + torch.stack([alpha - alpha.roll(-1, axis) for axis in (1, 2)], 1)

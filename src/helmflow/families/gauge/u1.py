@@ -1,7 +1,7 @@
 """Two-dimensional U(1): a continuous flow from Haar measure, or the loop-splitting base."""
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from helmflow.errors import InputError
 from helmflow.estimators.nodes import Ladder, Nodes
 from helmflow.families.flow.transport import fit_coefficients
 from helmflow.families.gauge.theory import (
+    INTEGRATOR_SAMPLES,
+    BaselinePlan,
     Baselines,
     FittedGauge,
     GaugeTheory,
-    Report,
-    Resized,
-    Shape,
     integrator_works,
     turned_angles,
 )
@@ -33,9 +32,9 @@ from helmflow.manifolds.links import plaquette_angles, topological_charge
 from helmflow.samplers.heat_bath import heat_bath_sweep
 from helmflow.samplers.leapfrog import LeapfrogChains
 from helmflow.samplers.winding import winding_step
-from helmflow.settings import Settings
 from helmflow.shapes import Configs, Values
-from helmflow.streams import stream
+from helmflow.skeleton.run import Run, Stage
+from helmflow.skeleton.volumes import Resized, Shape
 from helmflow.system import System
 from helmflow.training.integrator_steps import enough_steps
 
@@ -51,17 +50,18 @@ LEAST_EXTENT, RESIZED_STEPS = 4, 8
 STEPS = (8, 12, 16, 24, 32)
 """Runge-Kutta steps to choose from."""
 
-BASELINE_CHAINS, BASELINE_STEPS, BASELINE_BURN_IN, KEPT = 32, 400, 50, 10
-
 
 class U1Theory(GaugeTheory):
     """U(1) at ``S = -beta sum cos P``: least-squares flow from Haar, or from loop splitting."""
 
     kind = "U(1)"
+    slow = "Q"
+    shape: Shape
+    baseline_plan = BaselinePlan(chains=32, steps=400, burn_in=50, every=10)
     reads = frozenset({"flow.start", "flow.coupling", "flow.steps", "sampling.chains"})
 
-    def __init__(self, system: System, settings: Settings) -> None:
-        super().__init__(system, settings)
+    def __init__(self, system: System, run: Run) -> None:
+        super().__init__(system, run)
         energy = system.energy
         if not isinstance(energy, U1Wilson):
             raise InputError("potential.kind", "u1_wilson", type(energy).__name__)
@@ -75,8 +75,7 @@ class U1Theory(GaugeTheory):
             "<cos P>": known.plaquette,
             "<Q^2>": float(known.charge_squared or 0.0),
         }
-        self.slow = "Q"
-        chosen = settings.flow
+        chosen = self.settings.flow
         if chosen.start not in ("base", "loops"):
             raise InputError("flow.start", "base or loops for U(1)", repr(chosen.start))
         require_flow_coupling(chosen.coupling)
@@ -85,7 +84,26 @@ class U1Theory(GaugeTheory):
         self.start = chosen.coupling or (self.beta if chosen.start == "loops" else 0.0)
         self.base = _base(self.shape, self.start)
 
-    def path(self, report: Report) -> Nodes | None:
+    @property
+    def path_evaluations(self) -> int:
+        """Two a winding step, and one a record; a heat bath evaluates no action."""
+        sweeps = (NODES - 1) * (WARM_UP + (FIT_SWEEPS - 1) * BETWEEN)
+        return 0 if self.start == self.beta else self._chains * (2 * sweeps + NODES * FIT_SWEEPS)
+
+    @property
+    def fit_evaluations(self) -> int:
+        """Of the choice of steps."""
+        chosen = self.start == self.beta or self.settings.flow.steps is not None
+        return 0 if chosen else 2 * INTEGRATOR_SAMPLES
+
+    @property
+    def baseline_evaluations(self) -> int:
+        """Of HMC, of winding steps, and of what is set aside."""
+        plan = self.baseline_plan
+        per_step = self._trajectory + 2
+        return plan.chains * (1 + plan.steps * per_step + plan.steps // plan.every)
+
+    def path(self) -> Nodes | None:
         """Chains at couplings from that of the base to that of the theory, node after node.
 
         They move by heat bath and by winding, because heat bath alone would keep the charges of
@@ -94,13 +112,12 @@ class U1Theory(GaugeTheory):
         if self.start == self.beta:
             return None
         ladder = Ladder.lobatto(NODES)
-        generator = stream(self.settings.seed, "path")
-        chains = self.settings.sampling.chains or FIT_CHAINS
+        generator, chains = self.run.stream("path"), self._chains
         x, _ = self.base.sample_and_log_prob(chains, generator)
         field, work, controls = PlaquetteField(), [], []
         for k, lam in enumerate(ladder.lam):
             beta = self.start + float(lam) * (self.beta - self.start)
-            report(k / NODES, f"heat bath at beta = {beta:.3g}")
+            self._tell(k / NODES, f"heat bath at beta = {beta:.3g}")
             rows, columns = [], []
             for record in range(FIT_SWEEPS):
                 if k == 0:
@@ -115,22 +132,24 @@ class U1Theory(GaugeTheory):
         return Nodes(ladder.lam, ladder.weight, work, controls)
 
     def _moved(self, x: Configs, beta: float, n_sweeps: int, generator: Generator) -> Configs:
-        u = U1Wilson(self.shape, beta=beta)
+        u = self.run.budget.count(U1Wilson(self.shape, beta=beta))
         for _ in range(n_sweeps):
             x = heat_bath_sweep(x, beta, generator)
             x, _ = winding_step(x, u, generator)
         return x
 
-    def fit(
-        self, samples: Nodes | None, report: Report, checkpoint: Path | None = None
-    ) -> FittedGauge:
+    @property
+    def _chains(self) -> int:
+        return self.settings.sampling.chains or FIT_CHAINS
+
+    def fit(self, samples: Nodes | None, stage: Stage) -> Mapping[str, Tensor]:
         """Least squares of the action on the Stein functions of the velocity fields."""
         coefficients = torch.zeros(1, PlaquetteField.size, dtype=torch.float64)
         if samples is not None:
-            report(0.0, "least squares")
+            self._tell(0.0, "least squares")
             coefficients = torch.from_numpy(fit_coefficients(samples).coefficients)
         start = torch.tensor(self.start, dtype=torch.float64)
-        return self.load({"coefficients": coefficients, "start": start})
+        return {"coefficients": coefficients, "start": start}
 
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
         """The continuous flow with these coefficients, on the base that it was fitted to."""
@@ -154,7 +173,7 @@ class U1Theory(GaugeTheory):
         if min(shape) < LEAST_EXTENT or (start and any(n & (n - 1) for n in shape)):
             return None
         flow = Flow(_base(shape, start), _transport(tensors["coefficients"], RESIZED_STEPS))
-        return flow, U1Wilson(shape, beta=self.beta)
+        return flow, self.run.budget.count(U1Wilson(shape, beta=self.beta))
 
     def observables(self, x: Configs) -> Mapping[str, Values]:
         """Mean plaquette, squared topological charge, topological charge."""
@@ -168,37 +187,37 @@ class U1Theory(GaugeTheory):
 
     def baselines(self) -> Baselines:
         """Topological charge under HMC (trajectories of length one), heat bath, both steps."""
-        generator = stream(self.settings.seed, "baselines")
-        start, _ = HaarAngles(self.shape).sample_and_log_prob(BASELINE_CHAINS, generator)
-        for k in range(BASELINE_BURN_IN):
-            power = min(1.0, 2.0 * k / BASELINE_BURN_IN)
+        plan, generator = self.baseline_plan, self.run.stream("baselines")
+        start, _ = HaarAngles(self.shape).sample_and_log_prob(plan.chains, generator)
+        for k in range(plan.burn_in):
+            power = min(1.0, 2.0 * k / plan.burn_in)
             start = heat_bath_sweep(start, power * self.beta, generator)
-        found = {"HMC": self._hmc(start, generator)}
-        u = U1Wilson(self.shape, beta=self.beta)
-        kept = []
+        series = {"HMC": self._hmc(start, generator)}
+        u = self.run.budget.count(U1Wilson(self.shape, beta=self.beta))
+        target = []
         for name, winds in (("heat bath", False), ("heat bath and winding", True)):
             rows, x = [], start
-            for k in range(BASELINE_STEPS):
+            for k in range(plan.steps):
                 x = heat_bath_sweep(x, self.beta, generator)
                 x = winding_step(x, u, generator)[0] if winds else x
                 rows.append(topological_charge(x))
-                if winds and k % KEPT == KEPT - 1:
-                    kept.append(x)
-            found[name] = torch.stack(rows, 1).round().numpy()
-        return Baselines(found, torch.cat(kept))
+                if winds and k % plan.every == plan.every - 1:
+                    target.append(x)
+            series[name] = torch.stack(rows, 1).round().numpy()
+        return Baselines(series, torch.cat(target))
+
+    @property
+    def _trajectory(self) -> int:
+        """Steps of a trajectory of length one."""
+        return max(6, round(3.0 * self.beta**0.5 * (2 * math.prod(self.shape) / 128) ** 0.25))
 
     def _hmc(self, start: Configs, generator: Generator) -> Array:
-        n_steps = max(6, round(3.0 * self.beta**0.5 * (start[0].numel() / 128) ** 0.25))
-
-        def potential(x: Configs) -> tuple[Values, Configs]:
-            value, gradient = self.system.energy.energy_and_gradient(x)
-            return self.system.beta * value, self.system.beta * gradient
-
+        n_steps = self._trajectory
         chains = LeapfrogChains(
-            start, potential, step=1.0 / n_steps, n_steps=n_steps, generator=generator
+            start, self.potential, step=1.0 / n_steps, n_steps=n_steps, generator=generator
         )
         rows = []
-        for _ in range(BASELINE_STEPS):
+        for _ in range(self.baseline_plan.steps):
             chains.run(1)
             rows.append(topological_charge(chains.x))
         return torch.stack(rows, 1).round().numpy()

@@ -9,7 +9,7 @@ from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
 from helmflow.families.base import Family
 from helmflow.families.flow.certificate import flow_checks
-from helmflow.families.flow.field_volumes import ess_against_volume
+from helmflow.families.flow.field_volumes import field_volumes
 from helmflow.families.flow.prepare import PreparedFlow, prepare_flow, stored_flow
 from helmflow.families.flow.reads import flow_reads
 from helmflow.families.flow.sampler import FlowSampler
@@ -78,7 +78,7 @@ class PathFamily(Family):
         arrays = finding.arrays
         if flow is not None:
             checks = flow_checks(flow, analysis, problem, base, run, goal) + checks
-            arrays = {**arrays, **ess_against_volume(problem, flow, run)}
+            arrays = {**arrays, **field_volumes(problem, flow, run)}
         checks = (*checks, *finding.checks)
         return replace(finding, checks=checks, arrays=arrays, base=base_name)
 

@@ -76,21 +76,22 @@ def check_keeps_boxes(given: Bijector | MapFit | None, x: Particles, a: State) -
     """
     if given is None or not isinstance(getattr(a, "energy", None), ConstantPressure):
         return
-    leaves_boxes = isinstance(given, Bijector)
-    x = x[:LOOKED_AT]
-    boxes = x[:, -BOX_ROWS:]
-    with torch.no_grad():
-        for k in range(BOX_ROWS if isinstance(given, Bijector) else 0):
-            home, _ = given.forward(x)
-            moved = torch.cat([x[:, :-BOX_ROWS] + boxes[:, k : k + 1], boxes], 1)
-            turns = (given.forward(moved)[0] - home) @ torch.linalg.pinv(boxes)
-            leaves_boxes &= torch.allclose(
-                home[:, -BOX_ROWS:], boxes, rtol=SAME_BOX, atol=SAME_BOX
-            )
-            leaves_boxes &= bool((turns - turns.round()).abs().max() < SAME_TURN)
-    if not leaves_boxes:
+    if not (isinstance(given, Bijector) and _leaves_boxes(given, x[:LOOKED_AT])):
         expected = "none at constant pressure, or a finished one that leaves the box rows"
         raise InputError("map", expected, type(given).__name__)
+
+
+def _leaves_boxes(bijector: Bijector, x: Particles) -> bool:
+    """Whether a map moves positions alone, and these as a periodic function of every vector."""
+    boxes = x[:, -BOX_ROWS:]
+    with torch.no_grad():
+        home, _ = bijector.forward(x)
+        same = torch.allclose(home[:, -BOX_ROWS:], boxes, rtol=SAME_BOX, atol=SAME_BOX)
+        for k in range(BOX_ROWS):
+            moved = torch.cat([x[:, :-BOX_ROWS] + boxes[:, k : k + 1], boxes], 1)
+            turns = (bijector.forward(moved)[0] - home) @ torch.linalg.pinv(boxes)
+            same &= bool((turns - turns.round()).abs().max() < SAME_TURN)
+    return same
 
 
 def barostat_checks(*states: State) -> list[Check]:

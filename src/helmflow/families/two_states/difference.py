@@ -34,10 +34,12 @@ def difference(
 
 def temperature_of(*states: State) -> float | None:
     """Kelvin, where all states are OpenMM's and share one temperature."""
-    betas = {s.beta if isinstance(s, ThermodynamicState) else None for s in states}
     kinds = (OpenMMEnergy, ConstantPressure)
-    openmm = all(isinstance(getattr(s, "energy", None), kinds) for s in states)
-    if not openmm or len(betas) != 1:
+    openmm = [
+        s for s in states if isinstance(s, ThermodynamicState) and isinstance(s.energy, kinds)
+    ]
+    betas = {state.beta for state in openmm}
+    if len(openmm) < len(states) or len(betas) != 1:
         return None
     return 1.0 / (BOLTZMANN["kJ/mol"] * betas.pop())
 

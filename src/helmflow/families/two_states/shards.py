@@ -145,9 +145,10 @@ def merge_shards(
     """
     run = Run.in_memory(name, seed)
     _require_one_calculation(shards)
-    columns = {k + sign: _column(shards, k + sign) for k in WORKS for sign in "FR"}
+    keys = [k + sign for k in WORKS for sign in "FR" if k + sign in shards[0]]
+    columns = {key: _column(shards, key) for key in keys}
     n_lost = sum(int(np.isnan(columns[f"plain_w_{sign}"]).sum()) for sign in "FR")
-    works = {k: v[~np.isnan(v)] for k, v in columns.items() if v is not None}
+    works = {k: v[~np.isnan(v)] for k, v in columns.items()}
     plain = usable(works["plain_w_F"], works["plain_w_R"])
     first, mapped = shards[0], None
     if "w_F" in works:
@@ -183,10 +184,8 @@ def _cost(shards: Sequence[Shard]) -> Cost:
     return Cost(float(sum(seconds)), float(max(seconds)), int(sum(energies)))
 
 
-def _column(shards: Sequence[Shard], key: str) -> Array | None:
+def _column(shards: Sequence[Shard], key: str) -> Array:
     """Works of all shards in the order of the samples."""
-    if key not in shards[0]:
-        return None
     sign = key[-1]
     whole = np.full(int(shards[0]["sizes"]["FR".index(sign)]), math.nan)
     for shard in shards:
