@@ -305,10 +305,10 @@ def _told_apart(check: Check) -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of helmflow and the packages its numbers depend on; absent ones are left out."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -60,8 +60,8 @@ class LatticeProblem(Problem):
         """Action per site of two uniform fields; with fermions, whose action is not local, g."""
         if isinstance(self.system.energy, Yukawa):
             scalar, g = self.system.energy.scalar, self.system.energy.yukawa
-            own = {"mass_squared": scalar.mass_squared, "coupling": scalar.coupling, "yukawa": g}
-            return {"beta": self.system.beta, **own}
+            scalar_action = {"mass_squared": scalar.mass_squared, "coupling": scalar.coupling}
+            return {"beta": self.system.beta, **scalar_action, "yukawa": g}
         fields = torch.tensor([0.7, 1.5], dtype=torch.float64)[:, None, None]
         action = self.system.energy(fields.expand(2, *self.shape).contiguous())
         per_site = (self.system.beta * action / math.prod(self.shape)).tolist()
