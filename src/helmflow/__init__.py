@@ -22,7 +22,7 @@ _HOME = {
     "TargetedResult": "helmflow.families.two_states.targeted",
     "ThermodynamicState": "helmflow.thermo",
     "bar": "helmflow.estimators.bar",
-    "check_energy": "helmflow.checks",
+    "check_energy": "helmflow.doctor",
     "density_work": "helmflow.generalised_work",
     "fep": "helmflow.estimators.fep",
     "fit_samples": "helmflow.families.density.from_samples",

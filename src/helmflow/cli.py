@@ -147,7 +147,7 @@ def systems(
 @app.command()
 def doctor() -> None:
     """Check this installation: kernels, energies, files (under half a minute)."""
-    from helmflow.checks import diagnose
+    from helmflow.doctor import diagnose
     from helmflow.report.tables import checks_table
 
     with _console(stderr=True).status("checking"):
@@ -225,9 +225,8 @@ def _summary(result: "Result", page: Path) -> str:
     """What a person reads after a run; the number is the last line."""
     from helmflow.report.tables import quality_lines, reference_lines
 
-    found = [*quality_lines(result), *reference_lines(result)]
-    lines = [result.reason, *found, f"report: {page}", str(result)]
-    return "\n".join(lines)
+    compared = [*quality_lines(result), *reference_lines(result)]
+    return "\n".join([result.reason, *compared, f"report: {page}", str(result)])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ Objective = Literal["path_gradient", "reverse_kl", "log_variance", "forward_kl",
 
 
 class BaseSettings(ClosedTable):
-    """The reference (base) density."""
+    """The base density, which the path starts from."""
 
     kind: Literal["auto", "harmonic", "self_consistent"] = Field(
         "auto", description="phonons of the potential, or fitted to the crystal at temperature"
@@ -23,7 +23,7 @@ class BaseSettings(ClosedTable):
 
 
 class SamplingSettings(ClosedTable):
-    """Markov chains at the nodes between base and target; None: chosen by the recipe."""
+    """Markov chains at the nodes between base and target; None: chosen by the family."""
 
     nodes: int | None = Field(
         None, ge=5, le=200, description="values of lambda, both ends included"
@@ -60,7 +60,7 @@ class FlowSettings(ClosedTable):
 
 
 class TrainingSettings(ClosedTable):
-    """Stochastic training of a flow; None: chosen by the recipe."""
+    """Stochastic training of a flow; None: chosen by the family."""
 
     objective: Objective | None = Field(
         None, description="what is minimised; forward_kl and two_sided need samples of the target"
@@ -77,7 +77,7 @@ class TrainingSettings(ClosedTable):
 
 
 class NetworkSettings(ClosedTable):
-    """Size of a trained flow; None: chosen by the recipe."""
+    """Size of a trained flow; None: chosen by the family."""
 
     layers: int | None = Field(
         None, ge=1, description="coupling layers; for local flows, sweeps over all sites"
@@ -110,11 +110,11 @@ class Settings(ClosedTable):
         1, ge=1, le=1024, description="processor threads; they never change a number"
     )
     max_evaluations: int | None = Field(None, ge=1, description="energies before giving up")
-    base: BaseSettings = Field(default_factory=BaseSettings)
-    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
-    flow: FlowSettings = Field(default_factory=FlowSettings)
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
-    network: NetworkSettings = Field(default_factory=NetworkSettings)
+    base: BaseSettings = parse_table(BaseSettings, {})
+    sampling: SamplingSettings = parse_table(SamplingSettings, {})
+    flow: FlowSettings = parse_table(FlowSettings, {})
+    training: TrainingSettings = parse_table(TrainingSettings, {})
+    network: NetworkSettings = parse_table(NetworkSettings, {})
 
     def to_toml(self) -> str:
         """Every setting with its meaning as a comment; ``load_settings`` reads it back."""
@@ -146,7 +146,7 @@ def _lines(table: ClosedTable, skip: Mapping[str, object] | None = None) -> list
         value = getattr(table, name)
         if name in (skip or {}):
             continue
-        # TOML has no null: a setting left to the recipe is written as a comment
+        # TOML has no null: a setting left to the family is written as a comment
         entry = f"# {name} = auto" if value is None else f"{name} = {_toml(value)}"
         lines.append(f"{entry:<34} # {info.description}")
     return lines

@@ -6,7 +6,7 @@ from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
-from helmflow.checks import check_energy
+from helmflow.doctor import check_energy
 from helmflow.energies.ase_molecule import CalculatorEnergy
 from helmflow.errors import EnergyError, InputError
 

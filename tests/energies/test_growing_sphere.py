@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helmflow.checks import check_energy
+from helmflow.doctor import check_energy
 from helmflow.energies.growing_sphere import GrowingSphere
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.errors import InputError

@@ -8,7 +8,7 @@ import openmm
 import pytest
 import torch
 
-from helmflow.checks import check_energy
+from helmflow.doctor import check_energy
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system
 from helmflow.energies.openmm_boxes import reduced_box

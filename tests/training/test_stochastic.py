@@ -94,7 +94,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="system 'b'"):
         train(flow, loss_of(flow), PLAN, stream(0, "x"), store=other)
     with pytest.raises(InputError, match="checkpoint: expected plan"):
-        train(flow, loss_of(flow), TrainingPlan(steps=3), stream(0, "x"), store=store)
+        train(flow, loss_of(flow), TrainingPlan(steps=3, batch=128), stream(0, "x"), store=store)
     line = torch.nn.Linear(2, 2)
     with pytest.raises(InputError, match="weights of this flow"):
         train(line, loss_of(flow), PLAN, stream(0, "x"), store=store)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 import typer.core
@@ -9,7 +10,7 @@ import typer.core
 from helmflow.errors import ConvergenceError, EnergyError, InputError
 
 # Typer has click's exceptions, from its own copy of click or from click, as its version goes.
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class OneLineGroup(typer.core.TyperGroup):

@@ -1,7 +1,7 @@
 """What every energy offers: values, gradients, and for particles the displaced crystal."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,14 @@ class ParticleEnergy(Energy):
         """Number of particles."""
         return len(self.reference)
 
+    @overload
+    def displaced(
+        self, u: Particles, *, gradient: Literal[True] = True
+    ) -> tuple[Values, Particles]: ...
+
+    @overload
+    def displaced(self, u: Particles, *, gradient: Literal[False]) -> tuple[Values, None]: ...
+
     @abstractmethod
     def displaced(self, u: Particles, *, gradient: bool = True) -> tuple[Values, Particles | None]:
         """Energies (batch,) and gradients +dU/du (batch, n, 3) at ``reference + u``.
@@ -82,3 +90,7 @@ class ParticleEnergy(Energy):
         if gradient is None:
             raise TypeError(f"{type(self).__name__}.displaced returned no gradient")
         return energy, gradient
+
+    def hessian_trace(self, u: Particles, covariance: Tensor) -> Values:
+        """tr[covariance d^2U/du^2] (batch,) of flattened displacements, where offered."""
+        raise NotImplementedError(f"{type(self).__name__} offers no second derivatives")

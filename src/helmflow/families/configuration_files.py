@@ -14,7 +14,7 @@ from helmflow.training.atomic import write_atomically
 
 def write_extxyz(path: Path, x: Tensor, log_weights: Tensor | None, system: System) -> None:
     """Extended XYZ of positions (n, N, 3) in the system's length unit, 17 digits."""
-    cell = " ".join(repr(float(v)) for v in system.cell.flatten())
+    cell = " ".join(repr(float(v)) for v in system.sites_and_cell[1].flatten())
     text = StringIO()
     for k, frame in enumerate(x.tolist()):
         weight = "" if log_weights is None else f" log_weights={log_weights[k].item()!r}"

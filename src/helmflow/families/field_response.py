@@ -86,15 +86,15 @@ def field_response(
     if len(x) < 100:
         raise InputError("x", "at least 100 samples", len(x))
     n_fit = int(FITTED * len(x))
-    own = x.new_zeros(len(x)) if log_w is None else log_w
+    log_w = x.new_zeros(len(x)) if log_w is None else log_w
     field, weights = _fitted(x[:n_fit], shape, family, at, delta)
-    x, own = x[n_fit:], own[n_fit:]
+    x, log_w = x[n_fit:], log_w[n_fit:]
     maps = [FittedFlow(field, sign * delta * weights, n_steps=STEPS) for sign in (-1.0, 1.0)]
     potentials = [family(at - delta), family(at + delta)]
     sides, plain = [], []
     for ensembles, to in ((sides, maps), (plain, [Identity(), Identity()])):
         for bijector, potential in zip(to, potentials, strict=True):
-            ensembles.append(_side(x, own, bijector, family(at), potential, observable))
+            ensembles.append(_side(x, log_w, bijector, family(at), potential, observable))
     slope = _slope(x, family, at, delta)
     explained = torch.from_numpy(weights[0]) @ field.stein(x, family(at)(x)[1], 0.0)
     spread = math.hypot(*(_spread(*side) for side in plain))
@@ -102,8 +102,8 @@ def field_response(
         transported=_scaled(reweighted_difference(*sides[0], *sides[1], g=g), 2.0 * delta),
         reweighted=_scaled(reweighted_difference(*plain[0], *plain[1], g=g), 2.0 * delta),
         independent_stderr=spread * math.sqrt(g / len(x)) / (2.0 * delta),
-        free_energy=reweight(slope - explained, own, g=g),
-        free_energy_plain=reweight(slope, own, g=g),
+        free_energy=reweight(slope - explained, log_w, g=g),
+        free_energy_plain=reweight(slope, log_w, g=g),
     )
 
 

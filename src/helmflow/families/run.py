@@ -23,11 +23,11 @@ def run(
     same numbers when it is repeated, and ``work.npz`` and ``result.json`` are written.
     """
     family = family_of(system)
-    own = Run(system.name, family.accept(settings), directory, listen)
-    own.quantity = family.quantity
-    finding = family.estimate(own)
-    result = own.conclude(family.quantity, finding)
-    own.tell("done", estimate=finding.headline)
+    this_run = Run(system.name, family.accept(settings), directory, listen)
+    this_run.quantity = family.quantity
+    finding = family.estimate(this_run)
+    result = this_run.conclude(family.quantity, finding)
+    this_run.tell("done", estimate=finding.headline)
     return result
 
 
@@ -42,7 +42,7 @@ def free_energy(
 ) -> Result:
     """Free energy of a system, or ln Z of a field or density, with error and certificate.
 
-    ``method`` names a recipe: "auto" (for a crystal thermodynamic integration with control
+    ``method`` names the estimator: "auto" (for a crystal thermodynamic integration with control
     variates, cross-checked), "ti" (without them), "bar" and "fep" (one stage), "frenkel_ladd"
     (Einstein crystal), "flow" (a fitted flow, cross-checked by integration). ``target_error`` is
     the standard error to reach, in kT per particle for crystals and in nats for fields.

@@ -65,7 +65,7 @@ class FlowSamples:
         import ase
 
         self._require_crystal("ASE atoms")
-        symbols, cell = _symbols(self.system), self.system.cell.numpy()
+        symbols, cell = _symbols(self.system), self.system.sites_and_cell[1].numpy()
         return [
             ase.Atoms(symbols, positions=x, cell=cell, pbc=True)
             for x in self.configurations.numpy()
@@ -86,7 +86,8 @@ class FlowSamples:
         scale = 1.0 if metres is None else metres / 1e-9
         x = (scale * self.configurations).numpy().astype(np.float32)
         trajectory = mdtraj.Trajectory(x, topology)
-        trajectory.unitcell_vectors = np.tile(scale * self.system.cell.numpy(), (len(x), 1, 1))
+        cell = scale * self.system.sites_and_cell[1].numpy()
+        trajectory.unitcell_vectors = np.tile(cell, (len(x), 1, 1))
         return trajectory
 
     def _require_crystal(self, what: str) -> None:

@@ -51,8 +51,8 @@ def ess_against_volume(result: Result, work: Work) -> Drawing | None:
     if not has(work, "ess_against_volume") or len(work["ess_against_volume"]) < 2:
         return None
     volume, ess = work["ess_against_volume"].T
-    own = int(np.argmin(np.abs(volume - (result.n_particles or volume[-1]))))
-    slope = np.log(ess[own]) / volume[own]
+    of_run = int(np.argmin(np.abs(volume - (result.n_particles or volume[-1]))))
+    slope = np.log(ess[of_run]) / volume[of_run]
     figure, (axis,) = canvas(4.6, 3.0)
     line = np.linspace(0.0, volume[-1], 50)
     axis.plot(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,7 +18,7 @@ REVERSE = "#D55E00"
 ESTIMATE = "#009E73"
 NEUTRAL = "#6b7280"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10.0,
     "axes.titlesize": 10.5,
     "axes.labelsize": 10.0,

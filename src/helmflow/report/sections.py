@@ -192,13 +192,13 @@ def _section(title: str, body: str) -> str:
 
 def _table(header: list[str], rows: list[list[str]], right: set[int]) -> str:
     """Cells are HTML already; columns that are empty throughout are left out."""
-    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    if not kept:
+    columns = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    if not columns:
         return ""
-    style = {i: ' class="right"' if i in right else "" for i in kept}
-    head = "".join(f"<th{style[i]}>{header[i]}</th>" for i in kept)
+    style = {i: ' class="right"' if i in right else "" for i in columns}
+    head = "".join(f"<th{style[i]}>{header[i]}</th>" for i in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td{style[i]}>{row[i]}</td>" for i in kept) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{style[i]}>{row[i]}</td>" for i in columns) + "</tr>" for row in rows
     )
     top = f"<thead><tr>{head}</tr></thead>" if any(header) else ""
     return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'

@@ -72,16 +72,16 @@ def reference_lines(result: "Result") -> list[str]:
 
 def quality_lines(result: "Result") -> list[str]:
     """How close the flow of a density is to it: divergence and effective sample size."""
-    found = [check.value for check in result.checks if check.name == "KL(q || p)"]
+    divergence = [check.value for check in result.checks if check.name == "KL(q || p)"]
     ess = result.estimates[0].ess_fraction if result.estimates else None
-    if not found or ess is None:
+    if not divergence or ess is None:
         return []
     how = "" if result.kl_exact is None else " on a grid"
     # two digits of what is missing to 100 %
     missing = max(100.0 * (1.0 - ess), 1e-10)
     decimals = max(1, 1 - math.floor(math.log10(missing)))
     share = f"{100.0 * ess:.{decimals}f} %"
-    return [f"KL(q || p) = {found[0]:.2g} nats{how}, effective sample size {share}"]
+    return [f"KL(q || p) = {divergence[0]:.2g} nats{how}, effective sample size {share}"]
 
 
 def number_text(value: float, stderr: float | None) -> str:

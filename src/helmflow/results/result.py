@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -223,7 +223,6 @@ _NESTED: dict[str, type] = {
     "other_units": OtherUnit,
     "observables": Observable,
 }
-Built = TypeVar("Built")
 _NOT_FINITE = {"nan", "inf", "-inf"}
 
 
@@ -246,7 +245,7 @@ def plain(value: object) -> object:
     return value
 
 
-def _build(kind: type[Built], data: Mapping[str, Any]) -> Built:
+def _build(kind: Any, data: Mapping[str, Any]) -> Any:
     known = {item.name for item in fields(kind)}
     values: dict[str, Any] = {}
     for name, value in data.items():
@@ -306,10 +305,10 @@ def _told_apart(check: Check) -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of helmflow and the packages its numbers depend on; absent ones are left out."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

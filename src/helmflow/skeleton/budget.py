@@ -10,7 +10,8 @@ from helmflow.errors import InputError
 from helmflow.results import Cost
 from helmflow.shapes import Configs
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class BudgetError(InputError):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Generator, Tensor
 
@@ -107,11 +107,11 @@ class Stage:
 
     def __init__(self, run: Run, name: str) -> None:
         self._run, self._name = run, name
-        self._file = None if run.directory is None else run.directory.file_of_stage(name)
+        directory = run.directory
+        self._file = None if directory is None else directory.file_of_stage(name)
         self._last: tuple[Kept, dict[str, str]] | None = None
-        if self._file is not None and self._file.is_file():
-            kept, header = read_kept(self._file, {"digest": run.directory.digest})
-            self._last = kept, header
+        if directory is not None and self._file is not None and self._file.is_file():
+            self._last = read_kept(self._file, {"digest": directory.digest})
 
     def __str__(self) -> str:
         return f"{self._file}"
@@ -123,7 +123,7 @@ class Stage:
         self._restore_budget()
         return self._last[0]
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and facts that an earlier process has saved last."""
         if self._last is None or self._last[1]["finished"] == "yes":
             return None
@@ -131,7 +131,7 @@ class Stage:
         kept = self._last[0]
         return dict(kept.tensors), dict(kept.facts)
 
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Keep the state of a stage that goes on."""
         self._write(Kept(tensors, facts), finished=False)
 

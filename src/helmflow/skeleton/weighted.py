@@ -122,7 +122,7 @@ def _rounds(
 ) -> Weighted:
     goal, generator = run.settings.target_error or math.inf, run.stream("samples")
     most = min(batches.most, _whole(run.budget.left - batches.reserve, batches.size))
-    wanted, known = min(batches.least, max(most, batches.size)), None
+    wanted, known = int(min(batches.least, max(most, batches.size))), None
     saved = stage.load()
     if saved is not None:
         tensors, facts = saved

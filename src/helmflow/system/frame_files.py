@@ -4,7 +4,7 @@ import io
 import warnings
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,9 +28,10 @@ def read_topology(path: Path) -> "Topology":
 
     try:
         with redirect_stderr(io.StringIO()):
-            return mdtraj.load_topology(str(path))
+            topology: Any = mdtraj.load_topology(str(path))
     except UNREADABLE as error:
         raise InputError("topology", "a readable structure file", _what(path, error)) from error
+    return topology
 
 
 def read_arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Array | None]:

@@ -237,7 +237,7 @@ def _refuse_two_values(energy: Energy, manifold: Manifold) -> None:
 
 
 def _refuse_unusable(energy: Energy, x: torch.Tensor) -> None:
-    """Evaluate once: what cannot be evaluated shall fail here, not in the middle of a run."""
+    """Evaluate once: what cannot be evaluated must fail here, not in the middle of a run."""
     try:
         value = energy.energy_and_gradient(x)[0].item()
     except EnergyError as error:
@@ -259,15 +259,15 @@ def _beta(state: StateTable, boltzmann: float) -> float:
 
 def _thermal_wavelength(table: CrystalTable, atoms: "Atoms") -> tuple[float, ...]:
     field = "convention.thermal_wavelength"
-    chosen = table.convention.thermal_wavelength
-    if not isinstance(chosen, str):
-        return (float(chosen),) * len(atoms)
+    wavelength = table.convention.thermal_wavelength
+    if not isinstance(wavelength, str):
+        return (float(wavelength),) * len(atoms)
     if METRES[table.units.length] is None:
-        raise InputError(field, "a number, as units.length is sigma", repr(chosen))
+        raise InputError(field, "a number, as units.length is sigma", repr(wavelength))
     if table.state.temperature is None:
-        raise InputError(field, "a number, as the state gives no temperature", repr(chosen))
+        raise InputError(field, "a number, as the state gives no temperature", repr(wavelength))
     if "X" in atoms.symbols and not atoms.has("masses"):
-        raise InputError(field, "a number, as atoms X have no mass", repr(chosen))
+        raise InputError(field, "a number, as atoms X have no mass", repr(wavelength))
     return tuple(
         de_broglie_wavelength(mass, table.state.temperature, table.units.length)
         for mass in atoms.get_masses().tolist()

@@ -87,8 +87,8 @@ def build_energy(
     table = {name: value for name, value in potential.items() if name != "kind"}
     model = _arguments_model(factory, omit=given)
     arguments = parse_table(model, table, at="potential")
-    chosen = {name: getattr(arguments, name) for name in model.model_fields}
-    return factory(**given, **chosen)
+    written = {name: getattr(arguments, name) for name in model.model_fields}
+    return factory(**given, **written)
 
 
 class _Arguments(ClosedTable, arbitrary_types_allowed=True):

@@ -82,8 +82,9 @@ class ConventionTable(ClosedTable):
     @field_validator("thermal_wavelength", mode="before")
     @classmethod
     def _is_positive_or_de_broglie(cls, value: object) -> object:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value == "de_broglie" or (is_number and 0 < value < math.inf):
+        if value == "de_broglie":
+            return value
+        if isinstance(value, int | float) and value is not True and 0 < value < math.inf:
             return value
         raise ValueError("a positive length or 'de_broglie'")
 
@@ -124,7 +125,7 @@ class CrystalTable(SystemTable):
     """A file of kind "crystal"."""
 
     kind: Literal["crystal"]
-    potential: dict[str, object]
+    potential: dict[str, object] = Field()
     units: UnitsTable
     structure: StructureTable
     state: StateTable
@@ -135,7 +136,7 @@ class LatticeFieldTable(SystemTable):
     """A file of kind "lattice_field"."""
 
     kind: Literal["lattice_field"]
-    potential: dict[str, object]
+    potential: dict[str, object] = Field()
     field: FieldTable
     state: StateTable = StateTable(beta=1.0)
 
@@ -144,7 +145,7 @@ class GaugeFieldTable(SystemTable):
     """A file of kind "gauge_field": links of a periodic lattice, or one link; Haar measure."""
 
     kind: Literal["gauge_field"]
-    potential: dict[str, object]
+    potential: dict[str, object] = Field()
     field: FieldTable | None = None
     state: StateTable = StateTable(beta=1.0)
 
@@ -153,7 +154,7 @@ class DensityTable(SystemTable):
     """A file of kind "density": any unnormalised density on a manifold."""
 
     kind: Literal["density"]
-    potential: dict[str, object]
+    potential: dict[str, object] = Field()
     manifold: Text
     state: StateTable = StateTable(beta=1.0)
 
@@ -162,6 +163,6 @@ class TwoStatesTable(SystemTable):
     """A file of kind "two_states": a difference; [final] is what changes in [potential]."""
 
     kind: Literal["two_states"]
-    potential: dict[str, object]
+    potential: dict[str, object] = Field()
     final: dict[str, object]
     state: StateTable

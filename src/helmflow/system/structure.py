@@ -1,7 +1,7 @@
 """Reference structures: reading them, refusing the unusable ones, relaxing them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def _read(path: Path) -> "Atoms":
     if not path.is_file():
         raise InputError(FILE, "a structure file that exists", f"{path}")
     try:
-        atoms = ase.io.read(path)
+        atoms: Any = ase.io.read(path)
     # ASE's readers let whatever goes wrong inside them escape.
     except (
         ArithmeticError,
@@ -111,16 +111,16 @@ def relaxed_positions(energy: ParticleEnergy, beta: float) -> np.ndarray:
         value, gradient = energy.displaced(u)
         return beta * value.item(), beta * spacing * gradient.numpy().ravel()
 
-    found = minimize(
+    minimum = minimize(
         value_and_gradient,
         np.zeros(3 * n),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-7, "maxcor": 30},
     )
-    left = float(np.abs(found.jac).max())
+    left = float(np.abs(minimum.jac).max())
     if not left < 1e-4:
         remaining = f"a remaining force of {left:.2g} kT per spacing"
         raise InputError("structure.relax", "a structure that relaxes", remaining)
-    moved = found.x.reshape(n, 3) * spacing
+    moved = minimum.x.reshape(n, 3) * spacing
     return energy.reference.numpy() + moved - moved.mean(axis=0)

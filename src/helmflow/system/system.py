@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from helmflow.energies.base import Energy
+from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
 from helmflow.shapes import Configs, Values
 from helmflow.system.reference import Reference
@@ -62,6 +63,21 @@ class System:
     def reduced_potential(self, x: Configs) -> Values:
         """u(x) = beta U(x) of each configuration, in kT."""
         return self.state.reduced_potential(x)
+
+    @property
+    def sites_and_cell(self) -> tuple[Tensor, Tensor]:
+        """``reference_positions`` and ``cell`` of a crystal; raises InputError for others."""
+        if self.reference_positions is None or self.cell is None:
+            raise InputError("system", "a crystal", f"{self.name}, which has no sites")
+        return self.reference_positions, self.cell
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Extents of the lattice of a field; raises InputError for others."""
+        shape = tuple(getattr(self.energy, "shape", ()))
+        if len(shape) != 2:
+            raise InputError("system", "a lattice field", f"{self.name}, which has no lattice")
+        return shape
 
     @property
     def log_permutations(self) -> float:

@@ -1,4 +1,4 @@
-"""Trajectories from files, checked against the system they shall belong to."""
+"""Trajectories from files, checked against the system they are said to belong to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +63,14 @@ def read_trajectory(
         expected = f"one box per frame, ({len(positions)}, 3, 3), or a single one"
         raise InputError(field, expected, np.shape(boxes))
     n_missing = max(announced(path) - len(positions), 0)
-    chosen = slice(start, None, stride)
-    positions = positions[chosen].astype(np.float64)
+    wanted_frames = slice(start, None, stride)
+    positions = positions[wanted_frames].astype(np.float64)
     if len(positions) < 4:
         raise InputError(field, "at least 4 frames", len(positions))
     rounded = _rounded(positions)
     box = None if boxes is None else np.asarray(boxes, dtype=np.float64)
     if box is not None and box.ndim == 3:
-        box = box[chosen]
+        box = box[wanted_frames]
     if box is not None and one_box:
         positions, box = _in_one_box(positions, box, field)
     elif box is not None:

@@ -61,20 +61,18 @@ def fit_without_gradient(
         first = finite_work(require_energies(u(x), len(x)))
     lowest = float(first.min())
     regular = lin_log(u, lowest + plan.ceiling)
-    outcome = None
-    for k, power in enumerate(plan.powers):
-        # later stages are longer by the remainder
-        steps = plan.steps // len(plan.powers) + (
-            plan.steps % len(plan.powers) if k == len(plan.powers) - 1 else 0
-        )
-        # only the last stage has to settle
-        settle = plan.schedule if power == 1.0 else Cosine(floor=1.0)
+    steps, remainder = divmod(plan.steps, len(plan.powers))
+
+    def fit(power: float, steps: int, schedule: Cosine) -> TrainingOutcome:
         stage = TrainingPlan(
-            steps, plan.batch, plan.learning_rate, schedule=settle, clip_norm=plan.clip_norm
+            steps, plan.batch, plan.learning_rate, schedule=schedule, clip_norm=plan.clip_norm
         )
         loss = partial(_loss, flow, _power(regular, power), plan.clip)
-        outcome = train(flow, loss, stage, generator, report=report)
-    return outcome
+        return train(flow, loss, stage, generator, report=report)
+
+    for power in plan.powers[:-1]:  # only the last stage has to settle
+        fit(power, steps, Cosine(floor=1.0))
+    return fit(plan.powers[-1], steps + remainder, plan.schedule)
 
 
 def _loss(

@@ -62,12 +62,13 @@ def _accumulate(loss: Loss, batch: int, micro_batch: int, seed: int) -> float:
 
 
 def _reduced(parameters: Sequence[nn.Parameter], total: float, micro_batch: int) -> BatchGradient:
+    gradients: list[Tensor] = []
     for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        gradients.append(p.grad)
     summed = torch.tensor(total, dtype=torch.float64)
-    sum_over_ranks([*(p.grad for p in parameters), summed])
-    norms = torch.stack([p.grad.norm().double() for p in parameters])
+    sum_over_ranks([*gradients, summed])
+    norms = torch.stack([gradient.norm().double() for gradient in gradients])
     return BatchGradient(summed.item(), norms.norm().item(), micro_batch)
 
 

@@ -129,7 +129,7 @@ class MoleculeFit(MapFit):
 
 
 def _map_by_forces(
-    coordinates: Bijector, states: TwoStates, stiff: Tensor, soft: Tensor
+    coordinates: InternalCoordinates, states: TwoStates, stiff: Tensor, soft: Tensor
 ) -> list[Bijector]:
     """The map between the Gaussians that fit the forces of both states, if there is one."""
     gaussians = []
@@ -140,5 +140,6 @@ def _map_by_forces(
             return []
         gaussians.append(fitted)
     centres = coordinates.centres[soft - coordinates.torsions[0]]
-    turned = [force_map(*gaussians, stiff, soft, centres)] if len(soft) else []
-    return [force_map(*gaussians, stiff, soft), *turned]
+    a, b = gaussians
+    turned = [force_map(a, b, stiff, soft, centres)] if len(soft) else []
+    return [force_map(a, b, stiff, soft), *turned]

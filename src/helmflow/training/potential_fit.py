@@ -48,10 +48,11 @@ class PotentialResiduals(Residuals):
     """``log det dF - log p`` at nodes y (N, n) where ``log p`` is ``log_target`` (N,)."""
 
     def __init__(self, bijector: PotentialMap, nodes: Tensor, log_target: Tensor) -> None:
-        if not isinstance(bijector.potential, LinearPotential):
-            raise InputError("potential", "one that is linear", type(bijector.potential).__name__)
+        potential = bijector.potential
+        if not isinstance(potential, LinearPotential):
+            raise InputError("potential", "one that is linear", type(potential).__name__)
         self.bijector, self.nodes, self.log_target = bijector, nodes, log_target
-        self.features = bijector.potential.features(nodes)
+        self.coefficients, self.features = potential.coefficients, potential.features(nodes)
 
     def tempered(self, power: float) -> "PotentialResiduals":
         """The same nodes with the target raised to a power."""
@@ -96,16 +97,17 @@ def fit_potential(
     if not bool(torch.isfinite(log_target).all()):
         raise InputError("log_target", "finite log densities at all nodes", "NaN or infinity")
     residuals = PotentialResiduals(bijector, nodes, log_target)
-    parameters = residuals.bijector.potential.coefficients.detach().clone()
-    outcome = None
-    for power in plan.powers:
-        last = power == plan.powers[-1]
-        stage = plan.final if last else LeastSquaresPlan(max_steps=plan.steps)
+    parameters = residuals.coefficients.detach().clone()
+
+    def fit(power: float, stage: LeastSquaresPlan) -> LeastSquaresOutcome:
         omega = _shares(weights, power * log_target)
-        outcome = fit_variance(residuals.tempered(power), parameters, omega, stage, report)
-        parameters = outcome.parameters
+        return fit_variance(residuals.tempered(power), parameters, omega, stage, report)
+
+    for power in plan.powers[:-1]:
+        parameters = fit(power, LeastSquaresPlan(max_steps=plan.steps)).parameters
+    outcome = fit(plan.powers[-1], plan.final)
     with torch.no_grad():
-        bijector.potential.coefficients.copy_(parameters)
+        residuals.coefficients.copy_(outcome.parameters)
     return outcome
 
 

@@ -83,9 +83,9 @@ class SolventFit(MapFit):
         pairs = [self._stein(float(k), sides[k], seen, field) for k in (0, 1)]
         works, steins = zip(*pairs, strict=True)
         nodes = Nodes(np.array([0.0, 1.0]), np.array([0.5, 0.5]), works, steins)
-        found = fit_transport(nodes, field.families, degree=0, ridges=RIDGES, held=held)
-        self.fitted.append(found)
-        growth = FittedFlow(field, found.coefficients, n_steps=self.n_steps)
+        transport = fit_transport(nodes, field.families, degree=0, ridges=RIDGES, held=held)
+        self.fitted.append(transport)
+        growth = FittedFlow(field, transport.coefficients, n_steps=self.n_steps)
         made = MovedMolecules(growth, self.around, unit=unit)
         better = held_dissipation(made, states) < held_dissipation(Identity(), states)
         return made if better else Identity()

@@ -39,8 +39,8 @@ class TrainingState:
     def update(self, learning_rate: float, clip_norm: float | None, norm: float) -> None:
         """One step of Adam with the gradient in place, shortened to ``clip_norm``."""
         if clip_norm is not None and norm > clip_norm:
-            for p in self.parameters:
-                p.grad.mul_(clip_norm / norm)
+            for gradient in (p.grad for p in self.parameters if p.grad is not None):
+                gradient.mul_(clip_norm / norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()

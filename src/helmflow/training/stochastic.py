@@ -117,12 +117,12 @@ def _diverged(
     complaint: str, state: TrainingState, plan: TrainingPlan, store: Store | None
 ) -> DivergenceError:
     step, last = state.step, state.guard.recent_mean
-    kept = "no checkpoint was kept"
+    saved = "no checkpoint was kept"
     if store is not None and state.restore(store):
         if state.average is not None:
             state.average.load_into(state.module)
-        kept = f"the state of step {state.step} is in {store}"
+        saved = f"the state of step {state.step} is in {store}"
     advice = f"lower learning_rate (now {plan.learning_rate:g})"
     advice += f" or clip_norm (now {plan.clip_norm:g})" if plan.clip_norm else ", set clip_norm"
-    message = f"training diverged at step {step}: {complaint}; {kept}; {advice}, or raise batch"
+    message = f"training diverged at step {step}: {complaint}; {saved}; {advice}, or raise batch"
     return DivergenceError(message, last, step)

@@ -127,8 +127,8 @@ def probed_divergence(flow: FittedFlow, base: Gaussian, generator: Generator) ->
         ahead, behind = (flow.velocity(z + sign * STEP * v, lam)[0] for sign in (1.0, -1.0))
         measured = ((ahead - behind) * v).sum(1) / (2.0 * STEP)
         differences.append(flow.velocity(z, lam)[1] - measured)
-    found = torch.cat(differences)
-    return abs(found.mean() / (found.std() / math.sqrt(len(found)))).item()
+    errors = torch.cat(differences)
+    return abs(errors.mean() / (errors.std() / math.sqrt(len(errors)))).item()
 
 
 def partner_spread(flow: Density, group: SymmetryGroup, generator: Generator) -> float:
@@ -138,13 +138,13 @@ def partner_spread(flow: Density, group: SymmetryGroup, generator: Generator) ->
     places, and not the others, shows here.
     """
     u, _ = flow.sample_and_log_prob(PARTNERS, generator)
-    chosen = (
+    operations = (
         torch.randint(size, (PARTNERS,), generator=generator).tolist()
         for size in (len(group.translations), len(group.rotations))
     )
     d = group.rotations.shape[1]
     moved = torch.empty_like(u).view(PARTNERS, -1, d)
-    for k, (shift, turn) in enumerate(zip(*chosen, strict=True)):
+    for k, (shift, turn) in enumerate(zip(*operations, strict=True)):
         sites = torch.from_numpy(group.translations[shift][group.permutations[turn]])
         rotation = torch.from_numpy(group.rotations[turn])
         moved[k, sites] = u[k].view(-1, d) @ rotation.T

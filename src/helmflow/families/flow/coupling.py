@@ -16,6 +16,7 @@ from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.lattice import NoisyLattice, PinnedNoise
 from helmflow.densities.translation import RandomTranslation
+from helmflow.energies.listed import ListedEnergy
 from helmflow.energies.softened import LINEAR_BELOW, SoftenedCore
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
@@ -55,10 +56,8 @@ def lattice_base(problem: Problem, scale: float) -> PinnedNoise:
     Its density lives on displacements (batch, 3n) of zero mean, like that of the phonons; the
     noise is cut off at half the smallest distance between sites.
     """
-    system = problem.system
-    sites = system.reference_positions
-    noise = NoisyLattice(sites, system.cell, scale).noise
-    return PinnedNoise(len(sites), noise)
+    sites, cell = problem.system.sites_and_cell
+    return PinnedNoise(len(sites), NoisyLattice(sites, cell, scale).noise)
 
 
 def published_couplings(problem: Problem, network: NetworkSettings) -> Pinned:
@@ -77,7 +76,7 @@ def published_couplings(problem: Problem, network: NetworkSettings) -> Pinned:
             half_gradients=network.half_gradients,
         ),
     )
-    return Pinned(inner, problem.system.reference_positions, problem.system.cell)
+    return Pinned(inner, *problem.system.sites_and_cell)
 
 
 def whole_crystal(problem: Problem, base: PinnedNoise, bijector: Pinned) -> RandomTranslation:
@@ -89,7 +88,7 @@ def whole_crystal(problem: Problem, base: PinnedNoise, bijector: Pinned) -> Rand
 
     The map must be that of a flow on ``base``.
     """
-    sites, cell = problem.system.reference_positions, problem.system.cell
+    sites, cell = problem.system.sites_and_cell
     lattice = NoisyLattice(sites[:-1] - sites[-1], cell, base.noise.scale)
     return RandomTranslation(Flow(lattice, InCell(bijector.bijector, cell)), cell)
 
@@ -111,12 +110,11 @@ def neighbour_couplings(problem: Problem, base: Density, network: NetworkSetting
 
 def graph_of(problem: Problem, network: NetworkSettings) -> SiteGraph:
     """The neighbours that local couplings of this crystal see."""
-    system = problem.system
-    positions, cell = system.reference_positions.numpy(), system.cell.numpy()
-    return site_graph(positions, cell, problem.symmetry, reach=network.reach)
+    sites, cell = problem.system.sites_and_cell
+    return site_graph(sites.numpy(), cell.numpy(), problem.symmetry, reach=network.reach)
 
 
-class CouplingRecipe(FlowRecipe):
+class CouplingRecipe(FlowRecipe[Problem]):
     """Couplings trained on a base, a noisy lattice or a fitted transport."""
 
     def make(self, path: PathSamples, stage: Stage) -> MadeFlow:
@@ -152,9 +150,13 @@ class CouplingRecipe(FlowRecipe):
             raise InputError("flow", expected, "one of another system or size")
         transport = None
         if start == "transport":
-            inner = {k.removeprefix(START): v for k, v in kept.tensors.items() if k[:6] == START}
+            inner = {
+                k.removeprefix(START): v for k, v in kept.tensors.items() if k.startswith(START)
+            }
             transport = self._transport.build(replace(kept, tensors=inner)).transport
-        weights = {k: v for k, v in kept.tensors.items() if k[:6] != START and k != "base"}
+        weights = {
+            k: v for k, v in kept.tensors.items() if not k.startswith(START) and k != "base"
+        }
         density, _ = self._beginning((start, transport))
         bijector = self._untrained(density, network)
         if isinstance(bijector, LocalCouplings):
@@ -290,7 +292,7 @@ def _training_target(
 ) -> Callable[[Configs], tuple[Values, Tensor]]:
     """Value and gradient of the reduced potential, with softened cores where they are known."""
     energy, beta = problem.system.energy, problem.system.beta
-    if not softened or type(energy) not in LINEAR_BELOW:
+    if not softened or type(energy) not in LINEAR_BELOW or not isinstance(energy, ListedEnergy):
         return problem.target
     soft = SoftenedCore(energy)
 

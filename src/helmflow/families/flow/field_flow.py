@@ -20,6 +20,7 @@ from helmflow.families.flow.path_samples import PathSamples
 from helmflow.families.flow.recipe import FlowRecipe, MadeFlow
 from helmflow.families.flow.training_losses import training_loss
 from helmflow.families.path.lattice_problem import LatticeProblem
+from helmflow.families.path.problem import Problem
 from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.objectives import with_known_gradient
@@ -107,11 +108,11 @@ def fresh_field_flow(problem: LatticeProblem, base: Gaussian, settings: Settings
         ),
         stream(settings.seed, "network"),
     )
-    flow.base.set_spectrum(torch.fft.fft2(base.precision[0].view(shape)).real)
+    free_field(flow).set_spectrum(torch.fft.fft2(base.precision[0].view(shape)).real)
     return flow
 
 
-class FieldRecipe(FlowRecipe):
+class FieldRecipe(FlowRecipe[LatticeProblem]):
     """Continuous flows and couplings of lattice fields, trained on a free field."""
 
     def make(self, path: PathSamples, stage: Stage) -> MadeFlow:
@@ -126,29 +127,41 @@ class FieldRecipe(FlowRecipe):
 
     def pack(self, flow: MadeFlow) -> Kept:
         """Weights and spectrum of the base, and what it takes to build the networks."""
-        orbits, bijector = flow.density.base.orbits, flow.bijector
-        facts = {
-            "network": self.run.settings.network.model_dump(),
-            "reach": orbits.reach,
-            "isotropic": orbits.isotropic,
-            "n_steps": bijector.n_steps if isinstance(bijector, ScoredFlow) else None,
-        }
-        return Kept(dict(flow.density.state_dict()), facts)
+        return pack_field_flow(flow.density, self.run.settings.network)
 
     def build(self, kept: Kept) -> MadeFlow:
         """The same weights on this lattice."""
-        facts = kept.facts
-        flow = build_field_flow(
-            self.problem.shape,
-            str(self.run.settings.flow.kind),
-            NetworkSettings.model_validate(facts["network"]),
-            FieldDesign(facts["reach"], facts["isotropic"]),
-        )
-        flow.load_state_dict({k: v for k, v in kept.tensors.items() if k != "base"})
-        flow.requires_grad_(False)
-        if facts["n_steps"] is not None:
-            flow = stepped(flow, int(facts["n_steps"]))
+        flow = unpack_field_flow(kept, self.problem.shape, str(self.run.settings.flow.kind))
         return MadeFlow(flow, flow.bijector)
+
+
+def pack_field_flow(flow: Flow, network: NetworkSettings) -> Kept:
+    """Weights and spectrum of the base, and what it takes to build the networks."""
+    orbits, bijector = free_field(flow).orbits, flow.bijector
+    facts = {
+        "network": network.model_dump(),
+        "reach": orbits.reach,
+        "isotropic": orbits.isotropic,
+        "n_steps": bijector.n_steps if isinstance(bijector, ScoredFlow) else None,
+    }
+    return Kept(dict(flow.state_dict()), facts)
+
+
+def unpack_field_flow(kept: Kept, shape: tuple[int, int], kind: str) -> Flow:
+    """The same weights on a lattice of any extents."""
+    facts = kept.facts
+    network = NetworkSettings.model_validate(facts["network"])
+    flow = build_field_flow(shape, kind, network, FieldDesign(facts["reach"], facts["isotropic"]))
+    flow.load_state_dict({k: v for k, v in kept.tensors.items() if k != "base"})
+    flow.requires_grad_(False)
+    return flow if facts["n_steps"] is None else stepped(flow, int(facts["n_steps"]))
+
+
+def free_field(flow: Flow) -> FreeField:
+    """The base of a flow of fields; raises InputError for another."""
+    if not isinstance(flow.base, FreeField):
+        raise InputError("flow", "a flow on a free field", type(flow.base).__name__)
+    return flow.base
 
 
 def train_field_flow(problem: LatticeProblem, base: Gaussian, run: Run) -> Flow:
@@ -217,17 +230,17 @@ def _stages(
     stages = []
     for power in POWERS:
         last = power == 1.0
-        own = steps - first * (len(POWERS) - 1) if last else first
+        stage_steps = steps - first * (len(POWERS) - 1) if last else first
         plan = TrainingPlan(
-            steps=own,
+            steps=stage_steps,
             batch=settings.batch,
             learning_rate=rate,
-            schedule=Cosine(min(settings.warm_up, own // 3, 15), 0.01 if last else 0.3),
+            schedule=Cosine(min(settings.warm_up, stage_steps // 3, 15), 0.01 if last else 0.3),
             clip_norm=settings.clip_norm,
             ema_decay=settings.ema_decay or None,
             micro_batch=settings.micro_batch,
             checkpoint_every=settings.checkpoint_every,
-            validate_every=max(1, own // 4),
+            validate_every=max(1, stage_steps // 4),
         )
         stages.append((power, plan))
     return stages
@@ -235,7 +248,7 @@ def _stages(
 
 def _loss(flow: Flow, target: ValueAndGradient, settings: TrainingSettings) -> Loss:
     if isinstance(flow.bijector, ScoredFlow) and settings.objective in (None, "path_gradient"):
-        base, bijector = flow.base, flow.bijector
+        base, bijector = free_field(flow), flow.bijector
         return lambda n, generator: carried_score_reverse_kl(base, bijector, target, n, generator)
     return training_loss(
         settings.objective or "reverse_kl", flow, with_known_gradient(target), None
@@ -271,9 +284,7 @@ class _Listener:
         self.run.tell("training", done, self.steps, detail, estimate, report.as_json())
 
 
-def with_enough_steps(
-    flow: Flow, problem: LatticeProblem, settings: Settings, goal: float
-) -> Flow:
+def with_enough_steps(flow: Flow, problem: Problem, settings: Settings, goal: float) -> Flow:
     """The flow with as few integration steps as keep the bias of ln Z well below ``goal``."""
     if not isinstance(flow.bijector, ScoredFlow):
         return flow
@@ -290,13 +301,13 @@ def stepped(flow: Flow, n_steps: int) -> Flow:
     return Flow(flow.base, flow.bijector.with_steps(n_steps)).requires_grad_(False)
 
 
-def integrator_bias(flow: Flow, problem: LatticeProblem, seed: int) -> float:
+def integrator_bias(flow: Flow, problem: Problem, seed: int) -> float:
     """Mean size of the change of the work when the number of steps is doubled, in nats."""
     if not isinstance(flow.bijector, ScoredFlow):
         return 0.0
     return step_bias(flow.bijector, _works(flow, problem, seed))
 
 
-def _works(flow: Flow, problem: LatticeProblem, seed: int) -> Works:
+def _works(flow: Flow, problem: Problem, seed: int) -> Works:
     generator = stream(seed, "integrator")
     return works_on(flow.base, lambda x: problem.target(x)[0], STEP_SAMPLES, generator)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from helmflow.energies.phi4 import Phi4
-from helmflow.families.flow.field_flow import FieldRecipe
+from helmflow.families.flow.field_flow import pack_field_flow, unpack_field_flow
 from helmflow.families.flow.prepare import PreparedFlow
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.path.problem import Problem
@@ -25,7 +25,7 @@ def field_volumes(problem: Problem, flow: PreparedFlow, run: Run) -> Mapping[str
     energy = problem.system.energy
     if not isinstance(energy, Phi4) or flow.made.transport is not None:
         return {}
-    kept = FieldRecipe(problem, None, run, 1.0).pack(flow.made)
+    kept = pack_field_flow(flow.made.density, run.settings.network)
 
     def resized(shape: Shape) -> Resized | None:
         if any(extent % 2 for extent in shape):
@@ -33,7 +33,7 @@ def field_volumes(problem: Problem, flow: PreparedFlow, run: Run) -> Mapping[str
         larger = Phi4(shape, mass_squared=energy.mass_squared, coupling=energy.coupling)
         system = replace(problem.system, energy=larger, n_particles=shape[0] * shape[1])
         other = LatticeProblem(system, run.budget)
-        density = FieldRecipe(other, None, run, 1.0).build(kept).density
+        density = unpack_field_flow(kept, shape, str(run.settings.flow.kind))
         return density, lambda x: other.target(x)[0]
 
     return ess_against_volume(energy.shape, resized, VOLUMES, run)

@@ -22,6 +22,7 @@ from helmflow.polynomials import legendre
 from helmflow.settings import SamplingSettings
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run
+from helmflow.tables import parse_table
 from helmflow.training.transport_fit import TransportFit, fit_transport
 
 FIT_SWEEPS = 24
@@ -90,7 +91,7 @@ def sample_path(
     ``fields``: of a flow that exists. Otherwise those of the problem, and the second-order field
     that a first fit asks for; the samples of that fit are not used again.
     """
-    plain = {"method": "auto", "sampling": SamplingSettings()}
+    plain = {"method": "auto", "sampling": parse_table(SamplingSettings, {})}
     plan = make_plan(problem, base, run.settings.model_copy(update=plain))
     harmonic, n_sweeps = HarmonicField(base.dim), run.settings.flow.sweeps or FIT_SWEEPS
     driving = problem.transport_fields(base) if fields is None else fields
@@ -138,7 +139,9 @@ def pack_fields(problem: Problem, fields: Sequence[TransportField]) -> dict[str,
     tensors = {"grids": torch.tensor(problem.grids(fields), dtype=torch.float64).reshape(-1, 3)}
     for response in fields:
         if isinstance(response, ResponseField):
-            parts = dict(zip(response.pairs, response.weights, strict=True))
+            parts: dict[TransportField, np.ndarray] = dict(
+                zip(response.pairs, response.weights, strict=True)
+            )
             others = [field for field in fields if field is not response]
             weights = [parts.get(field, np.zeros(field.size)) for field in others]
             tensors["first_order"] = torch.from_numpy(np.concatenate(weights))

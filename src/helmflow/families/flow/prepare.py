@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
@@ -14,7 +15,7 @@ from helmflow.families.flow.transport import STEP_SAMPLES, TransportRecipe
 from helmflow.families.path.problem import Problem
 from helmflow.skeleton.run import Run, Stage
 
-RECIPES: dict[str, type[FlowRecipe]] = {
+RECIPES: dict[str, type[FlowRecipe[Any]]] = {
     "transport": TransportRecipe,
     "coupling": CouplingRecipe,
     "local": CouplingRecipe,
@@ -35,11 +36,11 @@ class PreparedFlow:
     """Energies that its checks take."""
 
 
-def recipe_of(problem: Problem, base: Gaussian, run: Run, goal: float) -> FlowRecipe:
+def recipe_of(problem: Problem, base: Gaussian, run: Run, goal: float) -> FlowRecipe[Any]:
     """How the flow that the settings ask for is made."""
     kind = str(run.settings.flow.kind)
-    recipe = FieldRecipe if kind == "coupling" and problem.noun == "field" else RECIPES[kind]
-    return recipe(problem, base, run, goal)
+    made_like = "continuous" if kind == "coupling" and problem.noun == "field" else kind
+    return RECIPES[made_like](problem, base, run, goal)
 
 
 def prepare_flow(problem: Problem, base: Gaussian, run: Run, goal: float) -> PreparedFlow:

@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.fitted_flow import FittedFlow
-from helmflow.densities.base import Density
+from helmflow.densities.flow import Flow
 from helmflow.densities.gaussian import Gaussian
 from helmflow.errors import InputError
 from helmflow.families.flow.path_samples import PathSamples
@@ -17,6 +18,8 @@ from helmflow.fields.whitened import WhitenedField
 from helmflow.skeleton.kept import Form, Kept, read_flow
 from helmflow.skeleton.run import Run, Stage
 
+P = TypeVar("P", bound=Problem)
+
 
 @dataclass(frozen=True)
 class MadeFlow:
@@ -25,7 +28,7 @@ class MadeFlow:
     ``transport``: the fitted part of it.
     """
 
-    density: Density
+    density: Flow
     bijector: Bijector
     transport: FittedFlow | None = None
 
@@ -36,10 +39,10 @@ class MadeFlow:
 
 
 @dataclass(frozen=True)
-class FlowRecipe(ABC):
+class FlowRecipe(ABC, Generic[P]):
     """One kind of flow of one problem; ``goal``: the error asked for, kT for the whole system."""
 
-    problem: Problem
+    problem: P
     base: Gaussian
     run: Run
     goal: float

@@ -30,7 +30,7 @@ STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 STEP_SAMPLES = 64
 
 
-class TransportRecipe(FlowRecipe):
+class TransportRecipe(FlowRecipe[Problem]):
     """Coefficients of local fields, in one solve."""
 
     def make(self, path: PathSamples, stage: Stage) -> MadeFlow:

@@ -51,9 +51,9 @@ class Analysis:
         for two nodes those of each end reweighted to the other. inf where k is unknown.
         """
         if len(self.rungs) == 1:
-            found = self.rungs[0].both.diagnostics
+            diagnostics = self.rungs[0].both.diagnostics
             sides = ("forward", "reverse")
-            return tuple(found.get(f"pareto_k_{side}", math.inf) for side in sides)
+            return tuple(diagnostics.get(f"pareto_k_{side}", math.inf) for side in sides)
         if self.states is None:
             return (math.inf, math.inf)
         work = joined(self.samples.work)

@@ -43,4 +43,4 @@ class CrystalFamily(PathFamily):
 
     def configurations(self, x: Tensor) -> Tensor:
         """Positions (batch, N, 3) from displacements."""
-        return self.system.reference_positions + x.view(len(x), -1, 3)
+        return self.system.sites_and_cell[0] + x.view(len(x), -1, 3)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import force_constants
+from helmflow.energies.base import ParticleEnergy
 from helmflow.errors import InputError
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.radial_distribution import RadialDistribution
@@ -45,11 +46,13 @@ class CrystalProblem(Problem):
 
     def __init__(self, system: System, budget: Budget | None = None) -> None:
         super().__init__(system, budget)
-        self.costly = system.energy.costly
-        self.smooth = system.energy.continuous_forces
-        self.continuous = system.energy.continuous
-        self._positions = system.reference_positions.numpy()
-        self._cell = system.cell.numpy()
+        if not isinstance(system.energy, ParticleEnergy):
+            raise InputError("potential", "one of particles", type(system.energy).__name__)
+        self._energy = system.energy
+        self.costly = self._energy.costly
+        self.smooth = self._energy.continuous_forces
+        self.continuous = self._energy.continuous
+        self._positions, self._cell = (part.numpy() for part in system.sites_and_cell)
         self._shells = bond_shells(self._positions, self._cell, system.species, 2)
         if not self._shells:
             raise InputError(
@@ -62,7 +65,7 @@ class CrystalProblem(Problem):
     def target(self, u: Tensor) -> tuple[Values, Tensor]:
         """Reduced potential (batch,) and gradient (batch, 3N) at displacements u (batch, 3N)."""
         self.budget.spend(len(u))
-        energy, gradient = self.system.energy.displaced(u.view(-1, *self._positions.shape))
+        energy, gradient = self._energy.displaced(u.view(-1, *self._positions.shape))
         return self.system.beta * energy, self.system.beta * gradient.reshape(u.shape)
 
     def starting_precision(self) -> Tensor:
@@ -76,15 +79,15 @@ class CrystalProblem(Problem):
         """
         if not self.continuous:
             return []
-        found: list[GradientField] = [HarmonicField(base.dim)]
+        fields: list[GradientField] = [HarmonicField(base.dim)]
         if self.smooth:
             # Needs continuous forces: a truncated potential would break the Stein identity.
-            found.append(self._potential_field(base))
+            fields.append(self._potential_field(base))
         for shell in self._shells:
             n_radial = ((8, 5) if self.smooth else (10, 4))[shell.rank]
             grid = RadialGrid.around(shell, base.covariance, n_radial, reach=(3.5, 4.0))
-            found.append(PairField(shell, base.covariance, grid, mirrored=self.smooth))
-        return found
+            fields.append(PairField(shell, base.covariance, grid, mirrored=self.smooth))
+        return fields
 
     def transport_fields(
         self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
@@ -95,20 +98,20 @@ class CrystalProblem(Problem):
         cheap potential whose forces jump `second_order_field` does better without them.
         """
         n, covariance = len(self._positions), base.covariance
-        found: list[TransportField] = [self._potential_field(base)] if self.smooth else []
+        fields: list[TransportField] = [self._potential_field(base)] if self.smooth else []
         fit = iter(RadialGrid(low, high, int(count)) for low, high, count in grids)
         for shell in self._shells:
             n_radial = ((8, 5) if self.smooth else (10, 6))[shell.rank]
             around = RadialGrid.around(shell, covariance, n_radial, reach=(3.5, 4.0))
-            found.append(PairField(shell, covariance, next(fit, around), mirrored=True))
+            fields.append(PairField(shell, covariance, next(fit, around), mirrored=True))
         nearest = joined([shell for shell in self._shells if shell.rank == 0])
         many_body = self.smooth or self.costly
         if many_body and has_equal_neighbours(nearest, n, most=14):
             n_radial, reach = (2, (3.5, 4.0)) if self.smooth else (3, (1.5, 2.0))
             around = RadialGrid.around(nearest, covariance, n_radial, reach)
             neighbours, bonds = nearest_neighbours(nearest, n)
-            found.append(TripletField(neighbours, bonds, covariance, next(fit, around)))
-        return found
+            fields.append(TripletField(neighbours, bonds, covariance, next(fit, around)))
+        return fields
 
     def second_order_field(
         self, base: Gaussian, fields: Sequence[TransportField], weights: np.ndarray
@@ -120,13 +123,13 @@ class CrystalProblem(Problem):
         """
         if self.smooth:
             return None
-        own = np.split(weights, np.cumsum([field.size for field in fields])[:-1])
+        parts = np.split(weights, np.cumsum([field.size for field in fields])[:-1])
         nearest = [
             (field, part)
-            for field, part in zip(fields, own, strict=True)
+            for field, part in zip(fields, parts, strict=True)
             if isinstance(field, PairField) and field.shell.rank == 0
         ]
-        pairs, parts = zip(*nearest, strict=True)
+        pairs, pair_weights = zip(*nearest, strict=True)
         cells = cells_of_bonds(joined([field.shell for field in pairs]), base.cells)
         if cells.block_size > MOST_ELEMENTS:
             return None
@@ -134,7 +137,7 @@ class CrystalProblem(Problem):
         def respond(force: Tensor) -> Tensor:
             return base.colour(base.pull(force))
 
-        return ResponseField(pairs, parts, base.covariance, cells, respond)
+        return ResponseField(pairs, pair_weights, base.covariance, cells, respond)
 
     def grids(self, fields: Sequence[TransportField]) -> list[list[float]]:
         """Gaussians of every shell."""
@@ -143,20 +146,20 @@ class CrystalProblem(Problem):
     def fingerprint(self) -> Mapping[str, float]:
         """Energy and volume per particle, and the first shells."""
         zero = torch.zeros(1, *self._positions.shape, dtype=torch.float64)
-        n, energy = len(self._positions), self.system.energy.displaced(zero, gradient=False)[0]
-        found = {
+        n, energy = len(self._positions), self._energy.displaced(zero, gradient=False)[0]
+        numbers = {
             "energy per particle (kT)": self.system.beta * energy.item() / n,
             "volume per particle": abs(np.linalg.det(self._cell)) / n,
             "beta": self.system.beta,
             "continuous forces": float(self.smooth),
         }
         for k, shell in enumerate(self._shells):
-            found[f"radius of shell {k + 1}, {shell.name}"] = shell.radius
-            found[f"bonds per particle in shell {k + 1}, {shell.name}"] = len(shell.first) / n
-        return found
+            numbers[f"radius of shell {k + 1}, {shell.name}"] = shell.radius
+            numbers[f"bonds per particle in shell {k + 1}, {shell.name}"] = len(shell.first) / n
+        return numbers
 
     def _potential_field(self, base: Gaussian) -> TargetField:
-        energy, beta, covariance = self.system.energy, self.system.beta, base.covariance
+        energy, beta, covariance = self._energy, self.system.beta, base.covariance
 
         def trace(u: Tensor) -> Tensor:
             return beta * energy.hessian_trace(u.view(-1, *self._positions.shape), covariance)
@@ -214,5 +217,6 @@ class CrystalProblem(Problem):
 
 def log_measure(system: System) -> float:
     """ln[(V/N) N^(3/2)] - sum over particles of 3 ln Lambda."""
-    n, volume = system.n_particles, abs(np.linalg.det(system.cell.numpy()))
+    _, cell = system.sites_and_cell
+    n, volume = system.n_particles, abs(np.linalg.det(cell.numpy()))
     return math.log(volume / n) + 1.5 * math.log(n) - system.log_thermal_volume

@@ -126,7 +126,7 @@ def arrays_of(
         arrays |= _convergence(samples, quantity)
     if analysis.states is not None:
         arrays |= {"f_k": analysis.states.f_k, "overlap": analysis.states.overlap}
-    return arrays | sampler.curves(run)
+    return {**arrays, **sampler.curves(run)}
 
 
 def _convergence(samples: Nodes, quantity: Quantity) -> Mapping[str, Array]:

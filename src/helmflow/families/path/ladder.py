@@ -43,8 +43,8 @@ class LadderSampler:
         self,
         problem: Problem,
         base: Gaussian,
-        lam: Sequence[float],
-        chains: Sequence[int],
+        lam: Sequence[float] | np.ndarray,
+        chains: Sequence[int] | np.ndarray,
         fields: Sequence[GradientField],
         generator: Generator,
     ) -> None:

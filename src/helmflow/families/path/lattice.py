@@ -28,4 +28,4 @@ class LatticeFamily(PathFamily):
 
     def configurations(self, x: Tensor) -> Tensor:
         """Fields (batch, *shape)."""
-        return x.view(len(x), *self.system.energy.shape)
+        return x.view(len(x), *self.system.shape)

@@ -29,7 +29,7 @@ class LatticeProblem(Problem):
 
     def __init__(self, system: System, budget: Budget | None = None) -> None:
         super().__init__(system, budget)
-        self.shape = tuple(system.energy.shape)
+        self.shape = system.shape
         self.isotropic = bool(getattr(system.energy, "isotropic", False))
         self.symmetry = lattice_symmetry(self.shape, isotropic=self.isotropic)
 
@@ -60,8 +60,8 @@ class LatticeProblem(Problem):
         """Action per site of two uniform fields; with fermions, whose action is not local, g."""
         if isinstance(self.system.energy, Yukawa):
             scalar, g = self.system.energy.scalar, self.system.energy.yukawa
-            own = {"mass_squared": scalar.mass_squared, "coupling": scalar.coupling, "yukawa": g}
-            return {"beta": self.system.beta, **own}
+            scalar_action = {"mass_squared": scalar.mass_squared, "coupling": scalar.coupling}
+            return {"beta": self.system.beta, **scalar_action, "yukawa": g}
         fields = torch.tensor([0.7, 1.5], dtype=torch.float64)[:, None, None]
         action = self.system.energy(fields.expand(2, *self.shape).contiguous())
         per_site = (self.system.beta * action / math.prod(self.shape)).tolist()

@@ -137,9 +137,7 @@ def _crystals() -> Iterator[Check]:
     """Compiled kernels against torch, and all of ``check_energy``, on thermal displacements."""
     for name, width in (("lennard_jones/fcc_32", 0.05), ("ice/mw_cubic_8", 0.15)):
         system = load_system(name)
-        sites = system.reference_positions
-        if sites is None:
-            raise InputError(name, "a crystal", "a system without sites")
+        sites, _ = system.sites_and_cell
         generator = torch.Generator().manual_seed(1)
         noise = torch.randn((6, *sites.shape), generator=generator, dtype=torch.float64)
         x = sites + width * noise
