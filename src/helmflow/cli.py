@@ -42,7 +42,7 @@ app = typer.Typer(
 
 
 class Method(StrEnum):
-    """Named recipes of ``helmflow run``."""
+    """What ``helmflow run --method`` may be."""
 
     auto = "auto"
     fep = "fep"
