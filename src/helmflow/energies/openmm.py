@@ -39,7 +39,7 @@ class OpenMMEnergy(Energy):
     thread with a context of its own. Barostats, thermostats and the like are left out
     (``ignored`` names them), virtual sites are recomputed from their parents.
 
-    A configuration without a finite energy (particles on top of one another, NaN, a box that is
+    A configuration without a finite energy (particles on top of each other, NaN, a box that is
     NaN or flat) has energy +inf and gradient zero and adds one to ``n_infinite``;
     ``n_evaluations`` counts all.
 
