@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmflow.energies.base import Energy
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.energies.neighbours import all_images, nearest_images
 from helmflow.energies.stillinger_weber import StillingerWeber
@@ -33,8 +34,10 @@ class SoftenedCore:
     for other potentials. Source: the training energies of doi:10.1088/2632-2153/ac6b16.
     """
 
-    def __init__(self, energy: LennardJones | StillingerWeber) -> None:
-        if type(energy) not in LINEAR_BELOW:
+    def __init__(self, energy: Energy) -> None:
+        if type(energy) not in LINEAR_BELOW or not isinstance(
+            energy, LennardJones | StillingerWeber
+        ):
             raise InputError(
                 "potential.kind", "lennard_jones or stillinger_weber", type(energy).__name__
             )
