@@ -42,7 +42,7 @@ app = typer.Typer(
 
 
 class Method(StrEnum):
-    """Named recipes of ``helmflow run``."""
+    """Values of ``--method``."""
 
     auto = "auto"
     fep = "fep"
