@@ -13,6 +13,7 @@ from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
 from helmflow.errors import InputError
 from helmflow.manifolds.rotations import Rotations
+from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
 
 SO3 = Rotations()
@@ -20,7 +21,7 @@ UP, ASIDE = [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]
 
 
 def layer(strength=0.5, seed=0, **options):
-    f = RotationAutoregressive(3, circle_map(3), [8], **options)
+    f = RotationAutoregressive(3, circle_map(3), Conditioner([8], **options))
     generator = stream(seed, "shake")
     with torch.no_grad():
         for p in f.parameters():
@@ -35,7 +36,7 @@ def two_layers():
 
 def test_a_new_layer_is_the_identity():
     x = SO3.uniform(50, stream(2, "x"))
-    y, log_det = RotationAutoregressive(3, circle_map(3), [8]).forward(x)
+    y, log_det = RotationAutoregressive(3, circle_map(3), Conditioner([8])).forward(x)
     assert SO3.distance(x, y).max() < 1e-12
     assert log_det.abs().max() < 1e-13
 
@@ -98,7 +99,7 @@ def test_given_numbers_are_seen():
 
 def test_mistakes():
     with pytest.raises(InputError, match="dim"):
-        RotationAutoregressive(2, circle_map(3), [8])
+        RotationAutoregressive(2, circle_map(3), Conditioner([8]))
     with pytest.raises(InputError, match="given"):
         layer(n_given=2).forward(SO3.uniform(3, stream(7, "x")))
     with pytest.raises(InputError, match="shape"):

@@ -15,6 +15,7 @@ from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.samplers.leapfrog import LeapfrogChains
 from helmflow.samplers.mixed import MixedChains
 from helmflow.settings import FlowSettings, Settings, TrainingSettings
+from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system
 
@@ -49,7 +50,7 @@ def trained(problem, steps, seed=0):
         training=TrainingSettings(steps=steps),
     )
     base, _ = build_base(problem, settings)
-    return stepped(train_field_flow(problem, base, settings, None, lambda event: None), 16)
+    return stepped(train_field_flow(problem, base, Run("trained", settings)), 16)
 
 
 def by_flow(flow, problem, n, seed=1):

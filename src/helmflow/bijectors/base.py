@@ -1,14 +1,17 @@
 """Invertible maps that know the volume they stretch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar, cast, final
 
 import torch
 from torch import nn
 
 from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
+
+M = TypeVar("M", bound=nn.Module)
+B = TypeVar("B", bound="Bijector")
 
 
 class Bijector(nn.Module, ABC):
@@ -31,6 +34,7 @@ class Bijector(nn.Module, ABC):
 
         def __call__(self, x: Configs) -> tuple[Configs, Values]:
             """Same as `forward`."""
+            ...
 
 
 @final
@@ -47,12 +51,12 @@ class Identity(Bijector):
 
 
 @final
-class Chain(Bijector):
+class Chain(Bijector, Generic[B]):
     """Several bijectors one after the other: ``Chain([f, g])`` is ``g(f(x))``."""
 
-    def __init__(self, bijectors: Sequence[Bijector]) -> None:
+    def __init__(self, bijectors: Iterable[B]) -> None:
         super().__init__()
-        self.bijectors = nn.ModuleList(bijectors)
+        self.bijectors = module_list(bijectors)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
         """All maps first to last, and the sum of their log-determinants."""
@@ -86,6 +90,11 @@ class Inverse(Bijector):
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """The wrapped map."""
         return self.bijector.forward(y)
+
+
+def module_list(modules: Iterable[M]) -> Sequence[M]:
+    """A `torch.nn.ModuleList` that keeps the type of its modules."""
+    return cast(Sequence[M], nn.ModuleList(modules))
 
 
 def _zeros(x: Configs) -> Values:

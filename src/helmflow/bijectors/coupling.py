@@ -15,9 +15,11 @@ class ConditionedMap(Protocol):
 
     def forward(self, x: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
         """``f(x)`` and numbers (batch, ...) whose sum over a row is ``log|det|``."""
+        ...
 
     def inverse(self, y: Tensor, parameters: Any) -> tuple[Tensor, Tensor]:
         """``f^-1(y)`` and numbers whose sum over a row is ``log|det|`` of the inverse."""
+        ...
 
 
 class Split(NamedTuple):

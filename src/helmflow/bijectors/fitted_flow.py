@@ -25,6 +25,7 @@ class Chart(Protocol):
 
     def carry(self, x: Configs, move: Move) -> tuple[Configs, Values]:
         """Configurations whose coordinates are those of x, moved; and log|det|."""
+        ...
 
 
 class Unchanged:

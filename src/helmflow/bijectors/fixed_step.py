@@ -27,9 +27,9 @@ class FixedStepFlow(Bijector):
     def with_steps(self, n_steps: int) -> Self:
         """The same flow with the same parameters, integrated with another number of steps."""
         other = copy.copy(self)
-        # a module's own tables, so that what is set on one flow stays there
+        # tables of its own: what is set on one flow must not appear on the other
         for table in ("_parameters", "_buffers", "_modules"):
-            other.__dict__[table] = self.__dict__[table].copy()
+            vars(other)[table] = vars(self)[table].copy()
         other.n_steps = _at_least_one(n_steps)
         return other
 

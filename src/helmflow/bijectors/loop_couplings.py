@@ -7,9 +7,9 @@ holonomy S_1, based at the same corner. One link of the cut is changed so that
 
 with spectral maps h, for one or several powers a, that are given class functions of S. The other
 links on the cut stay: they are gauge degrees of freedom. Rectangles of one level move together,
-and the next level cuts the halves, down to single plaquettes. Every link not on a chosen place
-keeps its Haar distribution. In two dimensions the loops of a Wilson theory are independent given
-their parents, so that few layers suffice; the maps themselves are learned.
+and the next level cuts the halves, down to single plaquettes. Every other link keeps its Haar
+distribution. In two dimensions the loops of a Wilson theory are independent given
+their parents, so few layers suffice; the maps themselves are learned.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.base import Bijector, Chain, module_list
 from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.spectral import SpectralMap
 from helmflow.errors import InputError
@@ -50,6 +50,8 @@ class Cut(NamedTuple):
 @final
 class LoopCoupling(Coupling):
     """One link of every cut moved, so that the halves of rectangles get other holonomies."""
+
+    f: "_RelativeMaps"
 
     def __init__(self, cut: Cut, maps: Sequence[SpectralMap], powers: Sequence[float]) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class _RelativeMaps(nn.Module):
 
     def __init__(self, maps: Sequence[SpectralMap], powers: Sequence[float]) -> None:
         super().__init__()
-        self.maps, self.powers = nn.ModuleList(maps), powers
+        self.maps, self.powers = module_list(maps), powers
 
     def forward(self, x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         layers = [(p, h.forward) for p, h in zip(self.powers, self.maps, strict=True)]
@@ -101,7 +103,7 @@ class _RelativeMaps(nn.Module):
 
     @staticmethod
     def _through(
-        x: Tensor, parameters: tuple[Tensor, ...], layers: list[tuple[float, Layer]]
+        x: Tensor, parameters: tuple[Tensor, ...], layers: Sequence[tuple[float, Layer]]
     ) -> tuple[Tensor, Tensor]:
         whole, angles, context = parameters
         total = torch.zeros(len(x), dtype=torch.float64)

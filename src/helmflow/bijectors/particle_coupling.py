@@ -30,6 +30,8 @@ class ParticleCoupling(Coupling):
     d_t n_parameters); it may compute in single precision, f works in the precision of x.
     """
 
+    f: Elementwise
+
     def __init__(
         self, moved: Sequence[int], d: int, n_frequencies: int, f: Elementwise, network: nn.Module
     ) -> None:

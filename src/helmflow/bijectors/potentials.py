@@ -71,7 +71,7 @@ class LinearPotential(Potential):
 class FourierPotential(LinearPotential):
     """``psi = sum_k (a_k cos k.x + b_k sin k.x)/|k|^2`` over whole vectors 0 < |k| <= radius.
 
-    Of k and -k one is kept. The number of functions grows like radius^D.
+    Of k and -k only one is used. The number of functions grows like radius^D.
     """
 
     modes: Tensor
@@ -222,7 +222,7 @@ class _SymmetrisedFeatures(Features):
 
     def jet(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """``mean R' grad`` and ``mean R' Hess R`` over the group."""
-        gradient, hessian = 0.0, 0.0
+        gradient = hessian = torch.tensor(0.0)
         for features, r in zip(self.images, self.rotations, strict=True):
             g, h = features.jet(coefficients)
             gradient, hessian = gradient + g @ r, hessian + r.T @ h @ r
@@ -230,7 +230,7 @@ class _SymmetrisedFeatures(Features):
 
     def pull_back(self, along_gradient: Tensor, along_hessian: Tensor) -> Tensor:
         """The mean of the derivatives of all images."""
-        total = 0.0
+        total = torch.tensor(0.0)
         for features, r in zip(self.images, self.rotations, strict=True):
             total = total + features.pull_back(along_gradient @ r.T, r @ along_hessian @ r.T)
         return total / len(self.images)

@@ -116,7 +116,7 @@ class ProductAutoregressive(Bijector):
         parts = list(x.split(self.manifold.sizes, -1))
         moved, given, total = parts.copy(), x[:, :0], torch.zeros_like(x[:, 0])
         for place, bijector in zip(self.order, self.maps, strict=True):
-            direction = bijector.forward if forwards else bijector.inverse
+            direction = getattr(bijector, "forward" if forwards else "inverse")
             moved[place], log_det = direction(parts[place], given)
             known = moved[place] if forwards else parts[place]
             given = torch.cat((given, self.manifold.factors[place].features(known)), -1)

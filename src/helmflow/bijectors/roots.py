@@ -9,7 +9,7 @@ from helmflow.errors import ConvergenceError
 
 MOST_STEPS = 100
 
-_GIVEN_UP = 1e-9
+_TOO_FAR = 1e-9
 """Distance from the root, in x, that is not rounding any more."""
 
 
@@ -35,7 +35,7 @@ def _search(
     low, high = torch.full_like(y, lower), torch.full_like(y, upper)
     tolerance = 4.0 * torch.finfo(y.dtype).eps * max(abs(lower), abs(upper))
     x = y.clamp(lower, upper)
-    previous = high - low
+    previous = step = high - low
     for _ in range(MOST_STEPS):
         value, log_slope = f(x)
         excess = value - y
@@ -48,8 +48,8 @@ def _search(
         x = following
         if bool((previous <= tolerance).all()):
             break
-    missed = (excess * (-log_slope).exp()).abs()
-    if not bool((missed <= _GIVEN_UP).all()):
-        most = float(missed.max())
-        raise ConvergenceError(f"inverse of a monotone map: off by {most:.3g}", most)
+    missed = step.abs()
+    if not bool((missed <= _TOO_FAR).all()):
+        worst = float(missed.max())
+        raise ConvergenceError(f"inverse of a monotone map: off by {worst:.3g}", worst)
     return x

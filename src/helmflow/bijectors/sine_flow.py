@@ -40,7 +40,7 @@ class SineFlow(ScoredFlow):
     ) -> None:
         super().__init__(n_steps)
         size = (n_times, 1 + n_features, len(orbits))
-        self.shape = tuple(shape)
+        self.shape = (shape[0], shape[1])
         self.orbits = orbits
         self.coefficients = nn.Parameter(torch.zeros(size, dtype=torch.float64))
         self.frequencies = nn.Parameter(first_frequencies(n_features, scale))

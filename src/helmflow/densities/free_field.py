@@ -27,7 +27,7 @@ class FreeField(Density):
 
     def __init__(self, shape: tuple[int, int], orbits: KernelOrbits) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self.shape = (shape[0], shape[1])
         self.log_kernel = nn.Parameter(torch.zeros(len(orbits), dtype=torch.float64))
         self.orbits = orbits
         self.register_buffer("counts", orbits.counts(self.shape), persistent=False)

@@ -45,11 +45,11 @@ class Gaussian(Density):
         self.n_translations = n_translations
         self.dim = n - n_translations
         self.precision = precision
-        own, pair = cells.blocks(precision)
+        single, pair = cells.blocks(precision)
         # Uniform translations live at k = 0: there the block is reduced to their complement.
-        frame = self._complement(cells.block_size, own.dtype)
-        reduced = self._factor((frame.T @ own[0] @ frame)[None])[0]
-        roots = [self._factor(own[1:]), self._factor(pair)]
+        frame = self._complement(cells.block_size, single.dtype)
+        reduced = self._factor((frame.T @ single[0] @ frame)[None])[0]
+        roots = [self._factor(single[1:]), self._factor(pair)]
         inverses = [_inverse(root) for root in roots]
         log_det = sum(
             2.0 * r.diagonal(dim1=-2, dim2=-1).log().sum().item() for r in (reduced, *roots)
@@ -61,8 +61,7 @@ class Gaussian(Density):
         inverse = torch.nn.functional.pad(_inverse(reduced[None])[0] @ frame.T, pad)
         self._colour: Blocks = (torch.cat([inverse[None], inverses[0]]), inverses[1])
         self._force: Blocks = (torch.cat([root[None], roots[0].mT]), roots[1].mT.contiguous())
-        self._pull = tuple(block.mT.contiguous() for block in self._colour)
-        self._whiten = tuple(block.mT.contiguous() for block in self._force)
+        self._pull, self._whiten = _transposed(self._colour), _transposed(self._force)
 
     def _complement(self, size: int, dtype: torch.dtype) -> Tensor:
         """Orthonormal columns (size, size - d) orthogonal to the uniform translations."""
@@ -149,6 +148,10 @@ class _LogProb(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
         return -upstream[:, None] * ctx.density.force(z), None
+
+
+def _transposed(blocks: Blocks) -> Blocks:
+    return blocks[0].mT.contiguous(), blocks[1].mT.contiguous()
 
 
 def _inverse(root: Tensor) -> Tensor:

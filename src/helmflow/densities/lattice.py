@@ -101,9 +101,9 @@ class NoisyLattice(Density):
         require_event(x, self.sites.shape)
         v = self._from_sites(x)
         nearest = v.square().sum(3).argmin(2)
-        own = v.gather(2, nearest[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
+        from_nearest = v.gather(2, nearest[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
         taken = torch.zeros_like(nearest).scatter_(1, nearest, 1)
-        log_p = self.noise.log_prob(own) - math.lgamma(len(self.sites) + 1)
+        log_p = self.noise.log_prob(from_nearest) - math.lgamma(len(self.sites) + 1)
         return log_p.masked_fill(taken.sum(1) < len(self.sites), -math.inf)
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Particles, Values]:

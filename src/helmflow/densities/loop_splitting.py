@@ -172,9 +172,8 @@ def _tables(beta: float, m: int) -> tuple[Tensor, Tensor]:
 def _walk(beta: float, m: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """w_m(x)/I_0^m: the density of the sum of m plaquettes, up to a factor."""
     powers = (ive(np.arange(MODES), beta) / ive(0, beta)) ** m
-    kept = np.flatnonzero(powers > 1e-18)
     total = np.ones_like(x)
-    for j in kept[1:]:
+    for j in np.flatnonzero(powers > 1e-18)[1:]:
         total += 2.0 * powers[j] * np.cos(j * x)
     return np.maximum(total, 1e-14)
 

@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import fminbound
 from scipy.special import i0e
 from torch import Generator, Tensor
 
@@ -19,7 +19,7 @@ from helmflow.shapes import Configs, Values
 
 Array = np.ndarray
 STEEPEST = 2.0
-"""Largest |c| that is looked for in a fit."""
+"""Largest |c| that a fit may find."""
 
 RAREST = 1e-3
 """Charges of less weight than this share the factor of the last more frequent one."""
@@ -78,10 +78,10 @@ class TiltedLinks(Density):
             tried = math.ceil(1.1 * missing / self.accepted) + 8
             x, log_q = self.loops.sample_and_log_prob(tried, generator)
             share = self._factor(x)
-            kept = torch.rand(tried, generator=generator, dtype=torch.float64) < share
-            links.append(x[kept])
-            densities.append((log_q + self._log_sector(x))[kept])
-            missing -= int(kept.sum())
+            accepted = torch.rand(tried, generator=generator, dtype=torch.float64) < share
+            links.append(x[accepted])
+            densities.append((log_q + self._log_sector(x))[accepted])
+            missing -= int(accepted.sum())
         return torch.cat(links)[:n].clone(), torch.cat(densities)[:n]
 
     def _factor(self, x: Configs) -> Values:
@@ -107,18 +107,17 @@ def winding_sums(x: Configs) -> Tensor:
 
 def likeliest_windings(x: Configs, weights: Tensor) -> tuple[float, float]:
     """The ``windings`` that make weighted links likeliest; ``weights`` (batch,) sum to one."""
-    found = []
-    for z in winding_sums(x):
-        columns = (z.real.numpy(), z.abs().numpy(), weights.numpy())
-        best = minimize_scalar(
+    along, across = (
+        fminbound(
             _minus_likelihood,
-            bounds=(-STEEPEST, STEEPEST),
-            args=columns,
-            method="bounded",
-            options={"xatol": 1e-3},
+            -STEEPEST,
+            STEEPEST,
+            args=(z.real.numpy(), z.abs().numpy(), weights.numpy()),
+            xtol=1e-3,
         )
-        found.append(float(best.x))
-    return found[0], found[1]
+        for z in winding_sums(x)
+    )
+    return np.asarray(along).item(), np.asarray(across).item()
 
 
 def _minus_likelihood(c: float, along: Array, size: Array, weights: Array) -> float:

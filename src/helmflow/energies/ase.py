@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ FAILURES = (
     TypeError,
     ValueError,
 )
-"""What a calculator of unknown make may raise."""
+"""What an unknown calculator may raise."""
 
 
 class ASEEnergy(ParticleEnergy):
@@ -83,7 +83,7 @@ class ASEEnergy(ParticleEnergy):
         try:
             force = self.atoms.get_forces() if forces else None
             value = self.atoms.get_potential_energy(force_consistent=self.consistent)
-        # A calculator's own failures, of whichever kind, are told apart from ours by its name.
+        # Whatever a calculator raises is reported under its name.
         except FAILURES as error:
             raise EnergyError(f"{name} failed: {error!r}") from error
         if not (np.isfinite(value) and (force is None or np.isfinite(force).all())):
@@ -92,29 +92,29 @@ class ASEEnergy(ParticleEnergy):
 
 
 def calculator_energy(
-    atoms: "Atoms", *, calculator: str, arguments: dict[str, object] | None = None
+    atoms: "Atoms", *, calculator: str, arguments: dict[str, Any] | None = None
 ) -> ASEEnergy:
     """The energy of a calculator named as ``"package.module:Name"`` in a system file.
 
     ``Name`` is a calculator class or a function that returns a calculator, called with
     ``arguments``. Raises ``InputError`` for a module or name that does not exist and for arguments
-    it does not take, also where ASE itself would swallow a misspelt one in silence.
+    it does not take, also where ASE itself would silently accept a misspelt one.
     """
     build = _import(calculator)
-    chosen = arguments or {}
-    _refuse_unknown_arguments(build, chosen)
+    given = arguments or {}
+    _refuse_unknown_arguments(build, given)
     try:
-        made = build(**chosen)
+        built = build(**given)
     except FAILURES as error:
         raise InputError("potential.arguments", f"what {calculator} takes", repr(error)) from error
-    if not (hasattr(made, "implemented_properties") and hasattr(made, "get_potential_energy")):
-        raise InputError("potential.calculator", "an ASE calculator", f"{calculator} ({made!r})")
-    if "forces" not in made.implemented_properties:
+    if not (hasattr(built, "implemented_properties") and hasattr(built, "get_potential_energy")):
+        raise InputError("potential.calculator", "an ASE calculator", f"{calculator} ({built!r})")
+    if "forces" not in built.implemented_properties:
         raise InputError("potential.calculator", "a calculator with forces", calculator)
-    return ASEEnergy(atoms, made)
+    return ASEEnergy(atoms, built)
 
 
-def _import(calculator: str) -> Callable[..., object]:
+def _import(calculator: str) -> Callable[..., Any]:
     field = "potential.calculator"
     module_name, _, name = calculator.partition(":")
     if not re.fullmatch(r"[A-Za-z_][\w.]*:\w+", calculator):
@@ -123,14 +123,14 @@ def _import(calculator: str) -> Callable[..., object]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(field, "an importable module", f"'{module_name}' ({error})") from error
-    found = getattr(module, name, None)
-    if not callable(found):
+    build = getattr(module, name, None)
+    if not callable(build):
         hint = nearest(name, vars(module))
         raise InputError(field, f"a calculator in {module_name}{hint}", f"'{name}'")
-    return found
+    return build
 
 
-def _refuse_unknown_arguments(build: Callable[..., object], chosen: Mapping[str, object]) -> None:
+def _refuse_unknown_arguments(build: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """ASE's own base class keeps every keyword as a parameter; its defaults list the real ones."""
     try:
         parameters = inspect.signature(build).parameters
@@ -142,7 +142,7 @@ def _refuse_unknown_arguments(build: Callable[..., object], chosen: Mapping[str,
     if swallows and not defaults:
         return
     known += list(defaults or {})
-    for name in chosen:
+    for name in given:
         if name not in known:
             expected = f"one of {', '.join(known)}{nearest(name, known)}"
             raise InputError(f"potential.arguments.{name}", expected, f"'{name}'")

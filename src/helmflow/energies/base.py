@@ -82,7 +82,14 @@ class ParticleEnergy(Energy):
 
     def energy_and_gradient(self, x: Particles) -> tuple[Values, Particles]:
         """Energies (batch,) and gradients +dU/dx (batch, n, 3), without a graph."""
-        return self.displaced(self.displacements(x.detach()))
+        return self.displaced_with_gradient(self.displacements(x.detach()))
+
+    def displaced_with_gradient(self, u: Particles) -> tuple[Values, Particles]:
+        """What `displaced` returns when the gradient is asked for."""
+        energy, gradient = self.displaced(u)
+        if gradient is None:
+            raise TypeError(f"{type(self).__name__}.displaced returned no gradient")
+        return energy, gradient
 
     def hessian_trace(self, u: Particles, covariance: Tensor) -> Values:
         """tr[covariance d^2U/du^2] (batch,) of flattened displacements, where offered."""

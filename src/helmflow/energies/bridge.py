@@ -1,10 +1,10 @@
 """Energies that are computed outside torch, carried through its backward pass."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx
 
 from helmflow.shapes import Configs, Values
 
@@ -23,13 +23,13 @@ def differentiable_once(x: Configs, evaluate: ValueAndGradient) -> Values:
 
 class _Bridge(Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, evaluate: ValueAndGradient) -> Tensor:
+    def forward(ctx: Any, x: Tensor, evaluate: ValueAndGradient) -> Tensor:
         values, gradient = evaluate(x.detach())
         ctx.save_for_backward(x, gradient)
         return values
 
     @staticmethod
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         x, gradient = ctx.saved_tensors
         slope = upstream.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient
         return _Constant.apply(slope, x), None
@@ -39,9 +39,9 @@ class _Constant(Function):
     """The identity on its first argument, of which no derivative can be taken."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, slope: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Any, slope: Tensor, x: Tensor) -> Tensor:
         return slope.clone()
 
     @staticmethod
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         raise RuntimeError("an energy computed outside torch has no second derivatives")

@@ -50,7 +50,7 @@ class ConstantPressure(Energy):
             expected = f"(batch, {self.n_particles} + {BOX_ROWS}, 3), positions and box"
             raise InputError("x", expected, tuple(x.shape))
         boxes = x[:, -BOX_ROWS:]
-        energy = self.openmm(x[:, :-BOX_ROWS], boxes.detach().cpu().numpy())
+        energy = self.openmm.forward(x[:, :-BOX_ROWS], boxes.detach().cpu().numpy())
         return energy + self.pressure * BAR * torch.linalg.det(boxes).abs()
 
 

@@ -2,7 +2,7 @@
 
 The list is made once, at the reference, a ``skin`` longer than the range of the potential. No
 pair outside it can come within range as long as no atom is displaced by more than half the skin,
-so exactly those configurations use it; any other gets a list of its own.
+so exactly those configurations use it; any other gets a new list.
 """
 
 import math
@@ -51,20 +51,21 @@ class ListedEnergy(ParticleEnergy):
             slanted cell, or two sites are closer than ``closest``.
     """
 
-    reference: InitVar[Tensor] = field(kw_only=False)
+    reference: Tensor = field(kw_only=False)
     cell_matrix: InitVar[Tensor] = field(kw_only=False)
     images: Images | None = None
     skin: float | None = None
 
-    # Subtracted from every pair in range; no field of its own.
+    # Subtracted from every pair in range; not a parameter.
     offset = 0.0
 
     def __init_subclass__(cls) -> None:
         dataclass(kw_only=True, eq=False, repr=False)(cls)
 
-    def __post_init__(self, reference: Tensor, cell_matrix: Tensor) -> None:
+    def __post_init__(self, cell_matrix: Tensor) -> None:
         self.check_parameters()
-        super().__init__(reference, PeriodicCell(cell_matrix))
+        # What the dataclass has set becomes a buffer.
+        super().__init__(vars(self).pop("reference"), PeriodicCell(cell_matrix))
         self.farthest = _FARTHEST * float(self.cell.heights.max())
         self.nearest = self._is_nearest()
         skin = self.usual_skin if self.skin is None else self.skin
@@ -80,11 +81,11 @@ class ListedEnergy(ParticleEnergy):
             )
         check_separated(self.reference, self.cell, self.closest)
         if self.nearest:
-            self.skin = math.inf
+            self.skin = self.covered = math.inf
             box = self.cell.matrix.diagonal().numpy().copy()
             self.pairs = nearest_images(self.reference)._replace(box=box)
         else:
-            self.skin = skin
+            self.skin, self.covered = skin, skin / 2
             self.pairs = self._list(self.reference, self.range + skin)
 
     @abstractmethod
@@ -228,7 +229,7 @@ class ListedEnergy(ParticleEnergy):
     def _outside(self, extent: np.ndarray) -> list[int]:
         """Rows, by their largest squared displacement, that the list does not cover."""
         # Written so that NaN is outside.
-        return np.flatnonzero(~(extent <= min(self.skin / 2, self.farthest) ** 2)).tolist()
+        return np.flatnonzero(~(extent <= min(self.covered, self.farthest) ** 2)).tolist()
 
     def _own_pairs(self, u: Tensor) -> PairList | None:
         """The list of one configuration (n, 3); None where it cannot be resolved."""

@@ -124,14 +124,14 @@ class OpenMMEnergy(Energy):
         rows = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float64)
         if rows.ndim != 3 or rows.shape[1:] != (self.n_particles, 3):
             raise InputError("x", f"shape (batch, {self.n_particles}, 3)", tuple(rows.shape))
-        found = list(self._map(rows, self._boxes(boxes, len(rows)), gradient))
-        values = np.concatenate([value for value, _ in found]) if found else np.empty(0)
+        chunks = list(self._map(rows, self._boxes(boxes, len(rows)), gradient))
+        values = np.concatenate([value for value, _ in chunks]) if chunks else np.empty(0)
         self.n_evaluations += len(rows)
         self.n_infinite += int(np.isinf(values).sum())
         energies = torch.from_numpy(values).to(x.device)
         if not gradient:
             return energies, None
-        parts = [part for _, part in found if part is not None]
+        parts = [part for _, part in chunks if part is not None]
         gradients = np.empty_like(rows) if not parts else parts[0]
         if len(parts) > 1:
             gradients = np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Box vectors as OpenMM asks for them."""
+"""Box vectors as OpenMM needs them."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ Array = np.ndarray
 
 def has_volume(boxes: Array) -> Array:
     """Which box vectors (..., 3, 3) are those of a box: finite and not in one plane."""
-    finite = np.isfinite(boxes).all((-2, -1))
+    finite = np.asarray(np.isfinite(boxes).all((-2, -1)))
     safe = np.where(finite[..., None, None], boxes, 0.0)
     return finite & (np.linalg.det(safe) != 0.0)
 
 
 def reduced_box(box: Array) -> Array:
-    """Box vectors (..., 3, 3) of the same lattice in the form OpenMM asks for.
+    """Box vectors (..., 3, 3) of the same lattice in the form OpenMM needs.
 
-    a along x, b in the xy plane, and each vector less the whole vectors before it, so that
+    a along x, b in the xy plane, and each vector reduced by whole vectors before it, so that
     |b_x| <= a_x/2, |c_x| <= a_x/2, |c_y| <= b_y/2. What is no box (NaN, no volume) stays as it
     is. Raises ``InputError`` when a lattice is rotated (a not along x), as the positions would
     have to be as well.

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Contexts:
         self._process = os.getpid()
         self._threads = threading.local()
         self._of_parents: list[threading.local] = []
-        self._make()  # a platform that does not work shall fail here
+        self._make()  # a platform that does not work must fail here
 
     def mine(self) -> "SingleContext":
         """The context of the calling thread."""
@@ -67,11 +67,11 @@ class Contexts:
         ]
         if self._platform not in names:
             raise InputError("platform", f"one of {', '.join(names)}", repr(self._platform))
-        chosen = openmm.Platform.getPlatformByName(self._platform)
+        platform = openmm.Platform.getPlatformByName(self._platform)
         try:
             # The integrator is never used; the user's own may have side effects.
             integrator = openmm.VerletIntegrator(0.001)
-            context = openmm.Context(self._system, integrator, chosen, self._properties)
+            context = openmm.Context(self._system, integrator, platform, self._properties)
         except openmm.OpenMMException as error:
             raise InputError("system", "a System OpenMM can evaluate", error) from error
         return SingleContext(context)
@@ -121,7 +121,7 @@ def _read_forces(state: "openmm.State", out: Array) -> None:
     """Forces without their unit, which takes OpenMM longer to attach than the rest takes here."""
     fill = getattr(state, "_getVectorAsNumpy", None)
     if fill is None:
-        out[:] = state.getForces(asNumpy=True)._value
+        out[:] = cast(Any, state.getForces(asNumpy=True))._value
     else:
         fill(state.Forces, out)
 

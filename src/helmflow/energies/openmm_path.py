@@ -49,13 +49,13 @@ def changed_particles(a: "openmm.System", b: "openmm.System") -> list[int]:
         for parent in first.iter("Particles")
         for k, child in enumerate(parent.findall("Particle"))
     }
-    found: set[int] = set()
+    differing: set[int] = set()
     for element, _, _ in _differences(first, last):
         named = [int(element.attrib[name]) for name in PARTICLES if name in element.attrib]
         if not named and id(element) in place:
             named = [place[id(element)]]
-        found.update(named)
-    return sorted(found)
+        differing.update(named)
+    return sorted(differing)
 
 
 def _tree(system: "openmm.System") -> Element:

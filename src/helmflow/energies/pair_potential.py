@@ -12,7 +12,7 @@ from torch import Tensor
 from helmflow.energies.listed import ListedEnergy
 from helmflow.shapes import Values
 
-_COMMON = ("images", "skin", "cutoff", "shift")
+_COMMON = ("reference", "images", "skin", "cutoff", "shift")
 
 
 class PairPotential(ListedEnergy):
@@ -55,8 +55,8 @@ class PairPotential(ListedEnergy):
         self._require_positive(*names, "cutoff")
         self.constants = tuple(float(getattr(self, name)) for name in names)
 
-    def __post_init__(self, reference: Tensor, cell_matrix: Tensor) -> None:
-        super().__post_init__(reference, cell_matrix)
+    def __post_init__(self, cell_matrix: Tensor) -> None:
+        super().__post_init__(cell_matrix)
         self._require(self.cutoff > self.core, "cutoff", f"more than the core, {self.core:.6g}")
 
     @property

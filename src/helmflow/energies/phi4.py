@@ -28,7 +28,7 @@ class Phi4(Energy):
             raise InputError(
                 "potential.mass_squared", "a number > 0 without coupling", mass_squared
             )
-        self.shape = tuple(shape)
+        self.shape = (shape[0], shape[1])
         self.mass_squared = mass_squared
         self.coupling = coupling
 
@@ -54,7 +54,8 @@ class Phi4(Energy):
         return action, gradient
 
     def _sum_of_neighbours(self, x: Configs) -> Configs:
-        return sum(torch.roll(x, step, dims=axis) for axis in (-2, -1) for step in (1, -1))
+        shifted = [x.roll(step, axis) for axis in (-2, -1) for step in (1, -1)]
+        return sum(shifted, torch.tensor(0.0))
 
     def _check_shape(self, x: Configs) -> None:
         if x.ndim != 3 or x.shape[1:] != self.shape:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmflow.energies.base import Energy
 from helmflow.energies.lennard_jones import LennardJones
-from helmflow.energies.listed import ListedEnergy
 from helmflow.energies.neighbours import all_images, nearest_images
 from helmflow.energies.stillinger_weber import StillingerWeber
 from helmflow.errors import InputError
@@ -34,8 +34,10 @@ class SoftenedCore:
     for other potentials. Source: the training energies of doi:10.1088/2632-2153/ac6b16.
     """
 
-    def __init__(self, energy: ListedEnergy) -> None:
-        if type(energy) not in LINEAR_BELOW:
+    def __init__(self, energy: Energy) -> None:
+        if type(energy) not in LINEAR_BELOW or not isinstance(
+            energy, LennardJones | StillingerWeber
+        ):
             raise InputError(
                 "potential.kind", "lennard_jones or stillinger_weber", type(energy).__name__
             )
@@ -52,7 +54,7 @@ class SoftenedCore:
     def displaced(self, u: Particles) -> tuple[Values, Particles]:
         """Energies (batch,) and gradients (batch, n, 3) at ``reference + u``, without a graph."""
         u = u.detach()
-        value, gradient = self.energy.displaced(u)
+        value, gradient = self.energy.displaced_with_gradient(u)
         with torch.enable_grad():
             for b in self._close(u):
                 value[b], gradient[b] = self._softened(u[b], value[b], gradient[b])
@@ -64,7 +66,7 @@ class SoftenedCore:
         rows = (farthest >= self._safe).nonzero().flatten()
         if len(rows) == 0:
             return []
-        beyond_list = farthest[rows] > 0.5 * self.energy.skin
+        beyond_list = farthest[rows] > self.energy.covered
         reach = self.start + 2.0 * farthest[rows].max().item()
         first, second, d = _ends(select_pairs(self.energy.pairs, reach))
         d = d + u[rows][:, second] - u[rows][:, first]

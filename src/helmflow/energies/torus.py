@@ -204,11 +204,11 @@ def mixture_arrays(
         raise InputError("potential.centres", "rows of equal length", centres)
     n = len(centres)
     kappa = concentration if isinstance(concentration, list) else [concentration] * n
-    chosen = [1.0 / n] * n if weights is None else weights
-    for name, values in (("concentration", kappa), ("weights", chosen)):
+    shares = [1.0 / n] * n if weights is None else weights
+    for name, values in (("concentration", kappa), ("weights", shares)):
         if len(values) != n or not min(values) > 0 or not max(values) < math.inf:
             raise InputError(f"potential.{name}", f"{n} positive numbers", values)
-    arrays = [torch.tensor(values, dtype=torch.float64) for values in (centres, kappa, chosen)]
+    arrays = [torch.tensor(values, dtype=torch.float64) for values in (centres, kappa, shares)]
     if not bool(torch.isfinite(arrays[0]).all()):
         raise InputError("potential.centres", "finite numbers", centres)
     return arrays[0], arrays[1], arrays[2].log()

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import expit
 
 from helmflow.errors import InputError
@@ -122,7 +122,8 @@ def _root(forward: FloatArray, reverse: FloatArray) -> float:
         lo, step = lo - step, 2.0 * step
     while imbalance(hi) < 0.0:
         hi, step = hi + step, 2.0 * step
-    return float(brentq(imbalance, lo, hi, xtol=1e-12, rtol=1e-14))
+    solution = root_scalar(imbalance, bracket=(lo, hi), method="brentq", xtol=1e-12, rtol=1e-14)
+    return float(solution.root)
 
 
 def _stderrs(p: FloatArray, n_k: tuple[int, int], g: tuple[float, float]) -> tuple[float, float]:

@@ -49,11 +49,11 @@ def pareto_k(log_w: ArrayLike) -> float:
         return 0.0
     if np.quantile(tail[1:] - tail[0], 0.25, method="lower") <= 0.0:
         return math.inf
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     # Not psislw, which takes the logarithm of *inverse* weights.
     weights = np.exp(values)[None, :]
-    return float(array_stats.pareto_khat(weights, r_eff=1.0, tail="right"))
+    return np.asarray(array_stats.pareto_khat(weights, r_eff=1.0, tail="right")).item()
 
 
 def acceptance_rate(log_w: ArrayLike) -> float:

@@ -69,13 +69,13 @@ def mbar(
     g_k = [1.0] * k if g is None else [as_inefficiency("g", x) for x in g]
     if len(g_k) != k:
         raise InputError("g", f"one inefficiency for each of {k} states", len(g_k))
-    own_potential = potentials[np.repeat(np.arange(k), counts), np.arange(potentials.shape[1])]
-    if not np.isfinite(own_potential).all() or np.isneginf(potentials).any():
+    in_own_state = potentials[np.repeat(np.arange(k), counts), np.arange(potentials.shape[1])]
+    if not np.isfinite(in_own_state).all() or np.isneginf(potentials).any():
         raise InputError(
             "u_kn", "no -inf, and finite values for samples in their own state", "inf"
         )
     # Works relative to the sample's own state: large common offsets cancel before any exp.
-    p, f_k = _solve(potentials - own_potential, counts)
+    p, f_k = _solve(potentials - in_own_state, counts)
     residual = float(np.abs(p.sum(axis=0) / counts - 1.0).max())
     if not residual < _RESIDUAL_LIMIT:
         raise ConvergenceError(f"mbar: occupation numbers off by {residual:.1e}", residual)

@@ -86,7 +86,7 @@ class Nodes:
 
         basis: (K, P), functions of lambda at the nodes; scale: (K,). Columns are (p, f).
         """
-        matrix, right = 0.0, 0.0
+        matrix = right = np.zeros(())
         for row, factor, work, stein in zip(
             basis, scale, self.work, self.stein or [], strict=True
         ):

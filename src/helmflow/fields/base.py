@@ -1,4 +1,4 @@
-"""Velocity fields that flows are driven by, linear in their weights, and their Stein functions."""
+"""Velocity fields that drive flows, linear in their weights, and their Stein functions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -48,13 +48,14 @@ class JointField(VelocityField):
         """The sum over all parts."""
         shares = weights.split([part.size for part in self.parts])
         pairs = [p.velocity(x, t, w) for p, w in zip(self.parts, shares, strict=True)]
-        return sum(v for v, _ in pairs), sum(d for _, d in pairs)
+        zero = torch.tensor(0.0)
+        return sum((v for v, _ in pairs), zero), sum((d for _, d in pairs), zero)
 
 
 class Point(NamedTuple):
     """Where Stein functions of gradients are evaluated, one row per configuration.
 
-    What all of them need is computed once. ``gradient`` is left out where it is not at hand.
+    What all of them need is computed once. ``gradient`` is None where it is not known.
     """
 
     u: Tensor  # (batch, n) displacements

@@ -1,9 +1,9 @@
 """Velocities of plaquette angles that change the weights of larger loops and of the charge.
 
 With the flux B of an a x b rectangle, ``Phi = sum over rectangles of cos B``, both orientations;
-its gradient in the plaquettes, less the mean over the lattice, moves the weight exp(c Phi) of
+its gradient in the plaquettes, minus the mean over the lattice, changes the weight exp(c Phi) of
 such loops; where plaquettes are Gaussian it is the exact velocity. Matter couples to loops of all
-sizes. A product ``cos(kP(n)) mean sin(P)``, less its mean, sees the topological charge.
+sizes. A product ``cos(kP(n)) mean sin(P)``, minus its mean, sees the topological charge.
 """
 
 from typing import final
@@ -18,7 +18,7 @@ from helmflow.shapes import Configs, Values
 RECTANGLES = ((1, 2), (2, 2), (1, 3), (2, 3), (3, 3), (3, 4), (4, 4))
 HARMONICS = (1, 2, 3)
 WAVES, MEANS = (1, 2, 3, 4), (1, 2, 3)
-LEAST = 4
+SMALLEST_EXTENT = 4
 
 
 @final
@@ -42,7 +42,7 @@ class LoopField(VelocityField):
 
     def _fields(self, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Velocities (size, batch, L0, L1) and divergences (size, batch)."""
-        if min(angles.shape[1:]) < LEAST:
+        if min(angles.shape[1:]) < SMALLEST_EXTENT:
             raise InputError("field.shape", "extents of at least 4", list(angles.shape[1:]))
         volume = angles[0].numel()
         velocities, divergences = [], []
@@ -60,9 +60,9 @@ class LoopField(VelocityField):
             mean, slope = sines[j].mean((1, 2)), j * cosines[j]
             for k in WAVES:
                 velocities.append(cosines[k] * mean[:, None, None])
-                own = -k * sines[k].sum((1, 2)) * mean * (1.0 - 1.0 / volume)
+                diagonal = -k * sines[k].sum((1, 2)) * mean * (1.0 - 1.0 / volume)
                 mixed = (cosines[k] * slope).mean((1, 2))
-                divergences.append(own + mixed - cosines[k].mean((1, 2)) * slope.mean((1, 2)))
+                divergences.append(diagonal + mixed - cosines[k].mean((1, 2)) * slope.mean((1, 2)))
         velocity = torch.stack(velocities)
         return velocity - velocity.mean((2, 3), keepdim=True), torch.stack(divergences)
 
@@ -72,7 +72,7 @@ def loop_sums(angles: Tensor) -> Tensor:
     rows = [torch.cos(k * angles).sum((1, 2)) for k in HARMONICS]
     for a, b in RECTANGLES:
         fluxes = [_boxes(angles, shape, -1) for shape in {(a, b), (b, a)}]
-        rows.append(sum(torch.cos(flux).sum((1, 2)) for flux in fluxes))
+        rows.append(sum((torch.cos(flux).sum((1, 2)) for flux in fluxes), torch.tensor(0.0)))
     return torch.stack(rows)
 
 

@@ -73,7 +73,8 @@ class PlaquetteField(VelocityField):
         features, traces = self._features(x)
         table = weights.view(self.n_features, N_KERNELS)
         mixed = torch.einsum("fbxy,fk->kbxy", features, table)
-        velocity = sum(_kernels(part)[k] for k, part in enumerate(mixed))
+        parts = (_kernels(part)[k] for k, part in enumerate(mixed))
+        velocity = sum(parts, torch.tensor(0.0))
         divergence = torch.einsum("fjb,jk,fk->b", traces, _taps(x), table)
         return velocity, divergence
 
@@ -97,9 +98,9 @@ class PlaquetteField(VelocityField):
             outer, outer_slope = _wave(g, sines, cosines)
             summed, summed_slope = _wave(h, *(across if diagonal else near))
             features.append(outer * summed)
-            own = (outer_slope * summed).sum((1, 2))
+            at_site = (outer_slope * summed).sum((1, 2))
             other = (outer * summed_slope).sum((1, 2))
-            traces.append([own, zero, other] if diagonal else [own, other, zero])
+            traces.append([at_site, zero, other] if diagonal else [at_site, other, zero])
         return torch.stack(features), torch.stack([torch.stack(row) for row in traces])
 
 

@@ -18,12 +18,15 @@ CHUNK = 64
 DIRECTION = 1e-3
 """Bonds of one kind have directions that agree to this; sites are only as exact as their file."""
 
+OFFSET = 0.31415927
+"""In units of DIRECTION, and no fraction of it: directions stay off the edges of their bins."""
+
 ELEMENTS = (((0, 0),), ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1),), ((1, 2), (2, 1)), ((2, 2),))
 """Which elements of a symmetric 3 x 3 matrix each of its six numbers stands for."""
 
 
 class ResponseField(TransportField):
-    """Half the energy that a crystal gives off when it yields to the forces of bonds.
+    """Half the energy that a crystal releases when it yields to the forces of bonds.
 
     phi = grad Phi . K^-1 grad Phi / 2,   Phi = sum_k weights_k phi_k of a `PairField`
 
@@ -103,8 +106,7 @@ def cells_of_bonds(shell: Shell, sites: CellGrid) -> CellGrid:
     start = np.where(forward, shell.first, shell.second)
     end = np.where(forward, shell.second, shell.first)
     direction = np.where(forward[:, None], direction, -direction)
-    # An offset that no direction of a lattice has keeps rounding off the edges.
-    name = np.floor((direction + 0.31415927 * DIRECTION) / DIRECTION)
+    name = np.floor(direction / DIRECTION + OFFSET)
     kind = np.column_stack([sites.place_of_site[start], sites.place_of_site[end], name])
     _, kind = np.unique(kind, axis=0, return_inverse=True)
     order = np.lexsort((kind, sites.cell_of_site[start]))
@@ -119,14 +121,14 @@ def _first_rows(shell: Shell, cells: CellGrid, covariance: Tensor) -> Tensor:
     """Rows (6 m, 6 P) of the form tr[K^-1 H K^-1 H] in the curvatures, for the first cell."""
     n = len(covariance) // 3
     blocks = covariance.reshape(n, 3, n, 3).numpy().transpose(0, 2, 1, 3)
-    own = cells.first_cell.numpy()[:: len(ELEMENTS)] // len(ELEMENTS)
+    in_cell = cells.first_cell.numpy()[:: len(ELEMENTS)] // len(ELEMENTS)
     i, j = shell.first, shell.second
-    near, far = i[own][:, None], j[own][:, None]
+    near, far = i[in_cell][:, None], j[in_cell][:, None]
     c = blocks[far, j] - blocks[far, i] - blocks[near, j] + blocks[near, i]
-    out = np.zeros((len(own), len(ELEMENTS), len(i), len(ELEMENTS)))
+    out = np.zeros((len(in_cell), len(ELEMENTS), len(i), len(ELEMENTS)))
     for a, left in enumerate(ELEMENTS):
         for b, right in enumerate(ELEMENTS):
             for x, y in left:
                 for z, w in right:
                     out[:, a, :, b] += c[:, :, y, z] * c[:, :, x, w]
-    return torch.from_numpy(out.reshape(len(own) * len(ELEMENTS), -1))
+    return torch.from_numpy(out.reshape(len(in_cell) * len(ELEMENTS), -1))

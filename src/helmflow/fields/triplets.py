@@ -36,7 +36,7 @@ class TripletField(TransportField):
             raise InputError("bonds", f"shape ({n}, {k}, 3)", bonds.shape)
         spacing = (grid.high - grid.low) / max(grid.n_radial - 1, 1)
         joint, kind = _distinct(_joint_covariance(neighbours, covariance))
-        own = np.stack(
+        covariances = np.stack(
             [
                 [c[3 * j + a, 3 * j + b] for j in range(k) for a in range(3) for b in range(a, 3)]
                 for c in joint
@@ -53,7 +53,7 @@ class TripletField(TransportField):
             neighbour=neighbours.astype(np.int64).ravel(),
             bond=np.ascontiguousarray(bonds, dtype=np.float64).ravel(),
             kind=kind,
-            own=own,
+            covariance=covariances,
             factor=factor,
             grid=np.array([grid.low, 1.1 * spacing, spacing, grid.n_radial]),
         )
@@ -112,16 +112,16 @@ def _joint_covariance(neighbours: Array, covariance: Tensor) -> Array:
 
 
 def _distinct(joint: Array) -> tuple[list[Array], Array]:
-    """Different matrices, and which of them each site has."""
-    found: list[Array] = []
+    """The different matrices, and which of them each site has."""
+    distinct: list[Array] = []
     kind = np.empty(len(joint), np.int64)
     for site, matrix in enumerate(joint):
         scale = 1e-9 * np.abs(matrix).max()
-        for which, known in enumerate(found):
+        for which, known in enumerate(distinct):
             if np.abs(matrix - known).max() <= scale:
                 kind[site] = which
                 break
         else:
-            kind[site] = len(found)
-            found.append(matrix)
-    return found, kind
+            kind[site] = len(distinct)
+            distinct.append(matrix)
+    return distinct, kind

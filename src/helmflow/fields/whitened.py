@@ -19,12 +19,15 @@ class Whitening(Protocol):
 
     def colour(self, z: Tensor) -> Tensor:
         """u = K^(-1/2) z."""
+        ...
 
     def whiten(self, u: Tensor) -> Tensor:
         """z = K^(1/2) u."""
+        ...
 
     def pull(self, gradient: Tensor) -> Tensor:
         """Gradient with respect to z from that with respect to u."""
+        ...
 
 
 @final

@@ -121,11 +121,11 @@ def longest_list(pairs):
 def candidates(pairs, i, cutoff, block, longest):
     """Pairs of atom ``i`` that can come within the cutoff; returns (near, far) counts.
 
-    ``block`` has what `pack` found as ``lengths``, and ``longest``. The near pairs, the first
+    ``block`` has what `pack` returned as ``lengths`` and ``longest``. The near pairs, the first
     ``block.near[i]`` of the list, are those whose reference distance is likely to bring some
     lane inside: they are worth computing without a test. The indices of the others that the
     displacements allow, |u_i| + |u_j| away from the cutoff, go to ``block.far``; no other pair
-    can be inside in any lane. ``near`` is kept from block to block.
+    can be inside in any lane. ``near`` carries over from block to block.
     """
     near, far, lengths = block.near, block.far, block.lengths
     first = pairs.offsets[i]

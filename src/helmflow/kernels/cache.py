@@ -9,7 +9,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numba import njit
 from numba.core.caching import FunctionCache
@@ -41,7 +41,7 @@ def entry(kernel: Callable, *parts: Callable) -> Any:
     ``parts``: the plain functions it is a closure over. One that is a closure itself is compiled
     anew in every process, for what it holds has no text to compare.
     """
-    compiled = njit(**INNER)(kernel)
+    compiled = cast(Any, njit(**INNER)(kernel))
     if all(part.__closure__ is None for part in parts):
         kernel.__qualname__ = f"{kernel.__qualname__}.{digest_of(*parts)}"
         compiled._cache = SourceCache(kernel)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from helmflow.kernels.simd import INLINE, exp2, select, split_exponent, sqrt
+from helmflow.kernels.simd import INLINE, LOG2_E, exp2, select, split_exponent, sqrt
 
 __all__ = ["Vector", "Vectors", "exp", "log", "select", "sqrt"]
 
@@ -14,7 +14,6 @@ Vector = Any
 
 Vectors = tuple[Vector, Vector, Vector]
 
-_LOG2_E = 1.4426950408889634
 _SQRT2 = 1.4142135623730951
 
 # ln 2 in two parts, the first so short that its product with any exponent is exact.
@@ -25,7 +24,7 @@ _LN2_LOW = 2.8235290563031577e-13
 @njit(**INLINE)
 def exp(x):
     """Lane-wise e^x to a relative error of (1 + |x|) 2e-16: 0 below -707, infinity above 709."""
-    y = _LOG2_E * x
+    y = LOG2_E * x
     tiny = y < -1021.0
     finite = y < 1023.0
     z = exp2(select(tiny, 0.0, select(finite, y, 0.0)))

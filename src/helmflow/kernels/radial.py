@@ -9,7 +9,6 @@ from helmflow.kernels import simd
 from helmflow.kernels.cache import entry
 from helmflow.kernels.vectors import accumulate, fetch, subtract
 
-LOG2_E = 1.4426950408889634
 FAR = 900.0
 """Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""
 
@@ -43,9 +42,9 @@ def _add_gaussians(t, slope, bend, steps, out):
     delta, fade, shrink, n_radial = steps
     near = t * t < FAR
     t = simd.select(near, t, 0.0)
-    # Gaussians on an even grid follow from one another by two multiplications.
-    psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
-    ratio = simd.exp2((LOG2_E * delta) * t) * fade
+    # Gaussians on an even grid follow from each other by two multiplications.
+    psi = simd.select(near, simd.exp2((-0.5 * simd.LOG2_E) * (t * t)), 0.0)
+    ratio = simd.exp2((simd.LOG2_E * delta) * t) * fade
     for k in range(n_radial):
         o = (k + 2) * simd.LANES
         value = psi * (t * slope + (t * t - 1.0) * bend)
@@ -145,8 +144,8 @@ def derivatives(r, grid, weights, start):
     t = (r - grid[0]) * inverse
     near = t * t < FAR
     t = simd.select(near, t, 0.0)
-    psi = simd.select(near, simd.exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
-    ratio = simd.exp2((LOG2_E * delta) * t) * fade
+    psi = simd.select(near, simd.exp2((-0.5 * simd.LOG2_E) * (t * t)), 0.0)
+    ratio = simd.exp2((simd.LOG2_E * delta) * t) * fade
     slope, bend, twist = simd.splat(0.0), simd.splat(0.0), simd.splat(0.0)
     for k in range(n_radial):
         part = psi * simd.item(weights, start + k)
@@ -180,9 +179,9 @@ def _contract_block(x, g, bonds, weights, mirrored):
         gx = stretch * dx + wx * whole_weight
         gy = stretch * dy + wy * whole_weight
         gz = stretch * dz + wz * whole_weight
-        own = cxx * dx * dx + cyy * dy * dy + czz * dz * dz
-        own += 2.0 * (cxy * dx * dy + cxz * dx * dz + cyz * dy * dz)
-        fixed += along_weight * own / length2 + whole_weight * trace
+        dcd = cxx * dx * dx + cyy * dy * dy + czz * dz * dz
+        dcd += 2.0 * (cxy * dx * dy + cxz * dx * dz + cyz * dy * dz)
+        fixed += along_weight * dcd / length2 + whole_weight * trace
 
         for side in range(1 + mirrored):
             sign = 1.0 - 2.0 * side

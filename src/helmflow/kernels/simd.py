@@ -13,15 +13,19 @@ No fast-math flag is used that changes the meaning of NaN, infinity or the order
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.core.typing import templates
+from numba.core.typing.templates import AbstractTemplate, signature
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 8
+
+LOG2_E = 1.4426950408889634
+"""Turns the exponent of e into that of 2, for `exp2`."""
 
 INNER = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 """Compiler options of functions that kernels call. Only kernels that Python calls are kept on
@@ -29,6 +33,15 @@ disk, by `helmflow.kernels.cache.entry`."""
 
 INLINE = {**INNER, "forceinline": True}
 """Options of small functions of SIMD values."""
+
+# Its inferred type says that it may return None.
+infer_global = cast(Any, templates.infer_global)
+
+
+def intrinsic(emitter: Callable) -> Callable[..., Any]:
+    """Numba's `intrinsic`, typed: calls leave out the typing context that ``emitter`` takes."""
+    return extending.intrinsic(emitter)
+
 
 _DOUBLE = ir.DoubleType()
 _INT = ir.IntType(64)
@@ -141,11 +154,11 @@ class _Negation(AbstractTemplate):
 
 
 @lower_builtin(operator.neg, VectorType)
-def _lower_negation(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+def _lower_negation(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
     return builder.fneg(args[0])
 
 
-def _element(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+def _element(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
     return builder.gep(data, [args[1]])
 
@@ -198,9 +211,9 @@ def select(typing_context, condition, if_true, if_false):
     """Lane by lane ``if_true`` where the mask holds, else ``if_false``; scalars are spread."""
 
     def emit(context, builder, sig, args):
-        chosen = _as_vector(context, builder, args[1], sig.args[1])
-        other = _as_vector(context, builder, args[2], sig.args[2])
-        return builder.select(args[0], chosen, other)
+        first = _as_vector(context, builder, args[1], sig.args[1])
+        second = _as_vector(context, builder, args[2], sig.args[2])
+        return builder.select(args[0], first, second)
 
     return vector(mask, _operand(if_true), _operand(if_false)), emit
 

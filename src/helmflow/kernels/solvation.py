@@ -18,6 +18,9 @@ from helmflow.kernels.simd import (
 )
 from helmflow.kernels.vectors import ATOM, accumulate, add, dot, fetch, scale, subtract
 
+REACH2 = 2.0 ** (1 / 3)
+"""(r / R)^2 where the repulsion of a sphere of radius R ends, at the minimum of Lennard-Jones."""
+
 
 class Solvent(NamedTuple):
     """Cube of edge ``box`` with epsilon = sigma = 1, cut and shifted at ``cutoff`` <= box/2."""
@@ -72,7 +75,7 @@ def _solvent(x, g, n, p, want_gradient):
 @njit(**INNER)
 def _repulsion(r2, radius):
     """WCA energy, its derivative by the radius, and minus that by r over r; zero outside."""
-    inside = r2 < 1.2599210498948732 * radius * radius  # 2^(1/3)
+    inside = r2 < REACH2 * radius * radius
     s2 = select(inside, radius * radius / r2, 0.0)
     s6 = s2 * s2 * s2
     energy = select(inside, 4.0 * s6 * (s6 - 1.0) + 1.0, 0.0)
@@ -84,7 +87,7 @@ def _repulsion(r2, radius):
 def _solute(x, g, n, box, radius, want_gradient):
     """Energy of all particles with the sphere at the origin, every image, and its slope by R."""
     energy, slope = splat(0.0), splat(0.0)
-    reach2 = 1.2599210498948732 * radius * radius
+    reach2 = REACH2 * radius * radius
     for i in range(n):
         d = nearest_image(fetch(x, i * ATOM), box)
         r2 = dot(d, d)

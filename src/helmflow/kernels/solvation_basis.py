@@ -6,10 +6,9 @@ import numpy as np
 from numba import njit
 
 from helmflow.kernels.periodic_vectors import DIRECTIONS, ONE_BODY
-from helmflow.kernels.simd import INLINE, INNER, LANES, exp2, load, select, splat, store
+from helmflow.kernels.simd import INLINE, INNER, LANES, LOG2_E, exp2, load, select, splat, store
 from helmflow.kernels.vectors import dot
 
-LOG2_E = 1.4426950408889634
 SHAPES = 5
 """Directions W of a pair field."""
 

@@ -31,6 +31,7 @@ from helmflow.kernels.simd import (
     INLINE,
     INNER,
     LANES,
+    LOG2_E,
     any_lane,
     exp2,
     item,
@@ -55,11 +56,9 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-_LOG2_E = 1.4426950408889634
-
-# Kept per pair between the passes: 1/r, g, -lambda epsilon dg/dr, minus the slope of the pair
-# energy. The rest is cheaper to find again than to keep: a block must fit into the second cache.
-_KEPT = 4 * LANES
+# Stored per pair between the passes: 1/r, g, -lambda epsilon dg/dr, minus the slope of the pair
+# energy. The rest is cheaper to compute again than to store: a block must fit into the L2 cache.
+_PAIR_TERMS = 4 * LANES
 
 # Moments per atom: S, P (3), Q (6).
 _MOMENTS = 10 * LANES
@@ -88,8 +87,8 @@ class Block(NamedTuple):
     near: np.ndarray
     far: np.ndarray
     moments: np.ndarray
-    kept: np.ndarray
-    """Per pair, see ``_KEPT``."""
+    pair_terms: np.ndarray
+    """Per pair, see ``_PAIR_TERMS``."""
     inside: np.ndarray
     """Per pair, its place in the list."""
     stops: np.ndarray
@@ -106,7 +105,7 @@ def radial(r2, inside, c):
     gap = select(inside, r - c.a * c.sigma, -1.0)
     # One division for 1/r and 1/gap.
     both = 1.0 / (r * gap)
-    scaled = (c.sigma * _LOG2_E) * (both * r)
+    scaled = (c.sigma * LOG2_E) * (both * r)
     if abs(c.gamma - 1.2) < 1e-15:
         # The published gamma: both are powers of one exponential.
         t = exp2(0.2 * scaled)
@@ -183,11 +182,11 @@ def _collect(block, longest, pairs, c, keep):
             if keep:
                 slope = igap * igap
                 force = (4.0 * repulsion) * (rinv4 * rinv) + (c.sigma * slope) * pair
-                at = n_inside * _KEPT
-                store(block.kept, at, rinv)
-                store(block.kept, at + LANES, g)
-                store(block.kept, at + 2 * LANES, (strength * c.gamma * c.sigma) * g * slope)
-                store(block.kept, at + 3 * LANES, ex * force)
+                at = n_inside * _PAIR_TERMS
+                store(block.pair_terms, at, rinv)
+                store(block.pair_terms, at + LANES, g)
+                store(block.pair_terms, at + 2 * LANES, (strength * c.gamma * c.sigma) * g * slope)
+                store(block.pair_terms, at + 3 * LANES, ex * force)
                 block.inside[n_inside] = k
                 n_inside += 1
         _add_moments(block.moments, i, s, p, q)
@@ -220,14 +219,14 @@ def _differentiate(block, pairs, c):
         s_here, p_here, q_here = _moments(block.moments, i)
         total = (zero, zero, zero)
         while m < block.stops[i]:
-            at = m * _KEPT
+            at = m * _PAIR_TERMS
             k = item(block.inside, m)
             other = np.int64(item(pairs.index, k))
             m += 1
             s, p, q = _moments(block.moments, other)
-            rinv = load(block.kept, at)
-            g = load(block.kept, at + LANES)
-            by_g = load(block.kept, at + 2 * LANES)
+            rinv = load(block.pair_terms, at)
+            g = load(block.pair_terms, at + LANES)
+            by_g = load(block.pair_terms, at + 2 * LANES)
             n = scale(rinv, pair_vector(block.x, start, other * ATOM, pairs, k))
             across = (-2.0 * strength) * g * rinv
             # Half the derivatives by the direction, Q n - c P, and by g.
@@ -235,7 +234,7 @@ def _differentiate(block, pairs, c):
             v = subtract(times(add_symmetric(q, q_here), n), cp)
             vn = dot(v, n)
             by_g *= vn - dot(cp, n) + (c0 * c0) * (s + s_here) - same * g
-            along = by_g + load(block.kept, at + 3 * LANES) - across * vn
+            along = by_g + load(block.pair_terms, at + 3 * LANES) - across * vn
             f = add(scale(along, n), scale(across, v))
             accumulate(block.g, other * ATOM, f)
             total = subtract(total, f)
@@ -256,7 +255,7 @@ def energies(u, pairs, c, out):
         np.zeros(atoms, np.int64),
         np.empty(longest_list(pairs), np.int64),
         aligned(atoms * _MOMENTS),
-        aligned(most * _KEPT),
+        aligned(most * _PAIR_TERMS),
         np.empty(most, np.int64),
         np.empty(atoms, np.int64),
     )

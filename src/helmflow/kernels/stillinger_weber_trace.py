@@ -33,17 +33,17 @@ from helmflow.kernels.vectors import (
 # Blocks of lanes that share the covariances gathered for one centre.
 _GROUP = 8
 
-# Kept per neighbour: n (3), 1/r, g, dg/dr, d2g/dr2.
-_KEPT = 7 * LANES
+# Stored per neighbour: n (3), 1/r, g, dg/dr, d2g/dr2.
+_NEIGHBOUR_TERMS = 7 * LANES
 
 # Pairs of neighbours with g g' below this are dropped; the energy ignores them at 2e-22.
 _NEGLIGIBLE = 1e-20
 
 
 class Scratch(NamedTuple):
-    """For one centre: what is kept of its neighbours, and the covariances of pairs of them."""
+    """For one centre: what is stored of its neighbours, and the covariances of pairs of them."""
 
-    kept: np.ndarray
+    terms: np.ndarray
     slots: np.ndarray
     """Place in the list of every neighbour in range."""
     blocks: np.ndarray
@@ -51,7 +51,7 @@ class Scratch(NamedTuple):
 
 @njit(**INLINE)
 def _two_body(pair, c, blocks, at):
-    """Half the pair's part of the trace: every pair is met from both ends."""
+    """Half the pair's part of the trace: every pair is visited from both ends."""
     n, rinv, y, ex = pair
     y1 = (y * y) * (-1.0 / c.sigma)
     y2 = (y * y) * y * (2.0 / (c.sigma * c.sigma))
@@ -68,19 +68,19 @@ def _two_body(pair, c, blocks, at):
 
 
 @njit(**INLINE)
-def _same(kept, m, moments, c, blocks, at):
+def _same(terms, m, moments, c, blocks, at):
     """Trace of block (m, m) of the centre's Hessian, per lambda epsilon.
 
     The centre's energy as a function of neighbour m alone is ``g(r) phi(n)`` with
     ``phi = n Q n - 2 c P n + c^2 S`` over the other neighbours.
     """
     s, p, q = moments
-    here = m * _KEPT
-    n = fetch(kept, here)
-    rinv = load(kept, here + 3 * LANES)
-    g = load(kept, here + 4 * LANES)
-    g1 = load(kept, here + 5 * LANES)
-    g2 = load(kept, here + 6 * LANES)
+    here = m * _NEIGHBOUR_TERMS
+    n = fetch(terms, here)
+    rinv = load(terms, here + 3 * LANES)
+    g = load(terms, here + 4 * LANES)
+    g1 = load(terms, here + 5 * LANES)
+    g2 = load(terms, here + 6 * LANES)
     c0 = c.cos_theta0
     qn = subtract(times(q, n), scale(g, n))
     nqn = dot(qn, n)
@@ -101,19 +101,19 @@ def _same(kept, m, moments, c, blocks, at):
 
 
 @njit(**INLINE)
-def _cross(kept, m, k, c0, blocks, at):
+def _cross(terms, m, k, c0, blocks, at):
     """Trace of blocks (m, k) and (k, m) of the centre's Hessian, per lambda epsilon."""
-    here = m * _KEPT
-    there = k * _KEPT
-    a = fetch(kept, here)
-    b = fetch(kept, there)
+    here = m * _NEIGHBOUR_TERMS
+    there = k * _NEIGHBOUR_TERMS
+    a = fetch(terms, here)
+    b = fetch(terms, there)
     cos = dot(a, b)
     t = cos - c0
     # Derivatives of g g' (cos - c)^2 along the pairs (radial) and across them.
-    radial_a = load(kept, here + 5 * LANES)
-    radial_b = load(kept, there + 5 * LANES)
-    across_a = load(kept, here + 4 * LANES) * load(kept, here + 3 * LANES)
-    across_b = load(kept, there + 4 * LANES) * load(kept, there + 3 * LANES)
+    radial_a = load(terms, here + 5 * LANES)
+    radial_b = load(terms, there + 5 * LANES)
+    across_a = load(terms, here + 4 * LANES) * load(terms, here + 3 * LANES)
+    across_b = load(terms, there + 4 * LANES) * load(terms, there + 3 * LANES)
     ca = apply(blocks, at, a)
     cb = apply(blocks, at, b)
     aca = dot(a, ca)
@@ -131,7 +131,7 @@ def _cross(kept, m, k, c0, blocks, at):
 @njit(**INNER)
 def _centre(x, i, last, pairs, c, scratch):
     """Part of the trace of one block with atom ``i`` at its centre and pairs up to ``last``."""
-    kept, slots, blocks = scratch.kept, scratch.slots, scratch.blocks
+    terms, slots, blocks = scratch.terms, scratch.slots, scratch.blocks
     first = pairs.offsets[i]
     total = splat(0.0)
     zero = splat(0.0)
@@ -159,22 +159,22 @@ def _centre(x, i, last, pairs, c, scratch):
         q = add_symmetric(q, outer(w, n))
         gy1 = (y * y) * (-c.gamma / c.sigma)
         gy2 = (y * y) * y * (2.0 * c.gamma / (c.sigma * c.sigma))
-        at = n_inside * _KEPT
-        put(kept, at, n)
-        store(kept, at + 3 * LANES, rinv)
-        store(kept, at + 4 * LANES, g)
-        store(kept, at + 5 * LANES, gy1 * g)
-        store(kept, at + 6 * LANES, (gy2 + gy1 * gy1) * g)
+        at = n_inside * _NEIGHBOUR_TERMS
+        put(terms, at, n)
+        store(terms, at + 3 * LANES, rinv)
+        store(terms, at + 4 * LANES, g)
+        store(terms, at + 5 * LANES, gy1 * g)
+        store(terms, at + 6 * LANES, (gy2 + gy1 * gy1) * g)
         slots[n_inside] = m
         n_inside += 1
     three = zero
     for m in range(n_inside):
         row = item(slots, m) * width
-        three += _same(kept, m, (s, p, q), c, blocks, 9 * (row + item(slots, m)))
-        g = load(kept, m * _KEPT + 4 * LANES)
+        three += _same(terms, m, (s, p, q), c, blocks, 9 * (row + item(slots, m)))
+        g = load(terms, m * _NEIGHBOUR_TERMS + 4 * LANES)
         for k in range(m + 1, n_inside):
-            if any_lane(_NEGLIGIBLE < g * load(kept, k * _KEPT + 4 * LANES)):
-                three += _cross(kept, m, k, c.cos_theta0, blocks, 9 * (row + item(slots, k)))
+            if any_lane(_NEGLIGIBLE < g * load(terms, k * _NEIGHBOUR_TERMS + 4 * LANES)):
+                three += _cross(terms, m, k, c.cos_theta0, blocks, 9 * (row + item(slots, k)))
     return total + (c.lambda_ * c.epsilon) * three
 
 
@@ -201,7 +201,9 @@ def _traces(u, pairs, c, covariance, out):
     most = longest_list(pairs)
     x = aligned(_GROUP * size * LANES)
     sums = aligned(_GROUP * LANES)
-    scratch = Scratch(aligned(most * _KEPT), np.empty(most, np.int64), np.empty(9 * most * most))
+    scratch = Scratch(
+        aligned(most * _NEIGHBOUR_TERMS), np.empty(most, np.int64), np.empty(9 * most * most)
+    )
     lengths = np.empty(size // 3)
     bounds = np.empty(size // 3)
     for start in range(0, batch, _GROUP * LANES):

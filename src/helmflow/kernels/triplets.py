@@ -20,6 +20,7 @@ from helmflow.kernels.simd import (
     INLINE,
     INNER,
     LANES,
+    LOG2_E,
     exp2,
     item,
     load,
@@ -40,7 +41,6 @@ from helmflow.kernels.vectors import (
     times,
 )
 
-LOG2_E = 1.4426950408889634
 WIDTH = 4
 """Columns of the covariance factor that are multiplied together."""
 
@@ -51,7 +51,7 @@ class Surroundings(NamedTuple):
     """Neighbours of every atom and how their relative displacements vary in the base.
 
     neighbour, (n k) int64: far ends. bond, (3 n k): reference vectors. kind, (n,) int64: which
-    table an atom uses. own, (kinds, 6 k): covariance of each bond (xx xy xz yy yz zz). factor,
+    table an atom uses. covariance, (kinds, 6 k): that of each bond (xx xy xz yy yz zz). factor,
     (kinds, 3 k, 3 k padded to a multiple of WIDTH): lower triangular L with L L^T the joint
     covariance of all bonds of an atom. grid = [first centre, width, spacing, number].
     """
@@ -59,7 +59,7 @@ class Surroundings(NamedTuple):
     neighbour: np.ndarray
     bond: np.ndarray
     kind: np.ndarray
-    own: np.ndarray
+    covariance: np.ndarray
     factor: np.ndarray
     grid: np.ndarray
 
@@ -74,9 +74,9 @@ class Scratch(NamedTuple):
 
 
 @njit(**INNER)
-def _geometry(x, i, s, near, own):
+def _geometry(x, i, s, near, covariance):
     """Directions, lengths and covariances along the bonds of atom i, to ``near``."""
-    k = s.own.shape[1] // 6
+    k = s.covariance.shape[1] // 6
     here = fetch(x, i * ATOM)
     for j in range(k):
         at = i * k + j
@@ -89,7 +89,7 @@ def _geometry(x, i, s, near, own):
         r = sqrt(dot(b, b))
         inverse = 1.0 / r
         n = scale(inverse, b)
-        c = _own(own, j)
+        c = _bond_covariance(covariance, j)
         cn = times(c, n)
         base = j * 8 * LANES
         put(near, base, n)
@@ -99,14 +99,14 @@ def _geometry(x, i, s, near, own):
 
 
 @njit(**INLINE)
-def _own(own, j):
+def _bond_covariance(covariance, j):
     return (
-        splat(item(own, 6 * j)),
-        splat(item(own, 6 * j + 1)),
-        splat(item(own, 6 * j + 2)),
-        splat(item(own, 6 * j + 3)),
-        splat(item(own, 6 * j + 4)),
-        splat(item(own, 6 * j + 5)),
+        splat(item(covariance, 6 * j)),
+        splat(item(covariance, 6 * j + 1)),
+        splat(item(covariance, 6 * j + 2)),
+        splat(item(covariance, 6 * j + 3)),
+        splat(item(covariance, 6 * j + 4)),
+        splat(item(covariance, 6 * j + 5)),
     )
 
 
@@ -145,16 +145,16 @@ def _squared(g, factor):
 
 
 @njit(**INNER)
-def _density(scratch, own, factor):
+def _density(scratch, covariance, factor):
     """S^2/2 of one atom and Gaussian: gradient per bond to ``slope``; returns the trace."""
     near, shape, g, slope = scratch.near, scratch.shape, scratch.g, scratch.slope
-    k = own.size // 6
+    k = covariance.size // 6
     s, bend = splat(0.0), splat(0.0)
     for j in range(k):
         base, at = j * 8 * LANES, j * 3 * LANES
         n, cn = fetch(near, base), fetch(near, base + 3 * LANES)
         p, p1, p2 = load(shape, at), load(shape, at + LANES), load(shape, at + 2 * LANES)
-        trace = item(own, 6 * j) + item(own, 6 * j + 3) + item(own, 6 * j + 5)
+        trace = item(covariance, 6 * j) + item(covariance, 6 * j + 3) + item(covariance, 6 * j + 5)
         ncn = dot(n, cn)
         s += p
         bend += p2 * ncn + p1 * load(near, base + 7 * LANES) * (trace - ncn)
@@ -165,10 +165,10 @@ def _density(scratch, own, factor):
 
 
 @njit(**INNER)
-def _asymmetry(scratch, own, factor):
+def _asymmetry(scratch, covariance, factor):
     """|P|^2/2 of one atom and Gaussian: gradient per bond to ``slope``; returns the trace."""
     near, shape, g, slope = scratch.near, scratch.shape, scratch.g, scratch.slope
-    k = own.size // 6
+    k = covariance.size // 6
     zero = splat(0.0)
     total = (zero, zero, zero)
     for j in range(k):
@@ -182,7 +182,7 @@ def _asymmetry(scratch, own, factor):
         across = p * inverse
         q1 = (p1 - across) * inverse
         q2 = (p2 - 2.0 * q1) * inverse
-        whole = item(own, 6 * j) + item(own, 6 * j + 3) + item(own, 6 * j + 5)
+        whole = item(covariance, 6 * j) + item(covariance, 6 * j + 3) + item(covariance, 6 * j + 5)
         ncn = dot(n, cn)
         along = dot(total, n)
         trace += (r * q2 * ncn + q1 * (whole - ncn)) * along + 2.0 * q1 * dot(total, cn)
@@ -199,10 +199,10 @@ def _asymmetry(scratch, own, factor):
 
 
 @njit(**INNER)
-def _angles(scratch, own, factor):
+def _angles(scratch, covariance, factor):
     """Q:Q/2 of one atom and Gaussian: gradient per bond to ``slope``; returns the trace."""
     near, shape, g, slope = scratch.near, scratch.shape, scratch.g, scratch.slope
-    k = own.size // 6
+    k = covariance.size // 6
     zero = splat(0.0)
     xx, xy, xz, yy, yz, zz = zero, zero, zero, zero, zero, zero
     for j in range(k):
@@ -225,7 +225,7 @@ def _angles(scratch, own, factor):
         # f = p / r^2 and its derivatives, times r^2, r^2 and r^2: what multiplies n n.
         f1 = p1 - 2.0 * across
         f2 = p2 - 4.0 * p1 * inverse + 6.0 * across * inverse
-        c = _own(own, j)
+        c = _bond_covariance(covariance, j)
         whole = c[0] + c[3] + c[5]
         ncn = dot(n, cn)
         qn = times(q, n)
@@ -251,12 +251,12 @@ def _angles(scratch, own, factor):
 
 
 @njit(**INNER)
-def _form(which, scratch, own, factor):
+def _form(which, scratch, covariance, factor):
     if which == 0:
-        return _density(scratch, own, factor)
+        return _density(scratch, covariance, factor)
     if which == 1:
-        return _asymmetry(scratch, own, factor)
-    return _angles(scratch, own, factor)
+        return _asymmetry(scratch, covariance, factor)
+    return _angles(scratch, covariance, factor)
 
 
 @njit(**INNER)
@@ -273,7 +273,7 @@ def contract(u, s, weights, gradient, trace):
     u: (B, 3n). weights: (number of Gaussians x FORMS,).
     """
     batch, n3 = u.shape
-    k, size = s.own.shape[1] // 6, s.factor.shape[1]
+    k, size = s.covariance.shape[1] // 6, s.factor.shape[1]
     x, out, lengths = aligned(n3 * LANES), aligned(n3 * LANES), np.empty(n3 // 3)
     scratch = _scratch(k, size)
     for first in range(0, batch, LANES):
@@ -282,13 +282,13 @@ def contract(u, s, weights, gradient, trace):
         clear(out)
         total = splat(0.0)
         for i in range(n3 // 3):
-            own, factor = s.own[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
-            _geometry(x, i, s, scratch.near, own)
+            covariance, factor = s.covariance[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
+            _geometry(x, i, s, scratch.near, covariance)
             for m in range(np.int64(s.grid[3])):
                 _radial(scratch, k, s.grid[0] + m * s.grid[2], s.grid[1])
                 for which in range(FORMS):
                     weight = weights[FORMS * m + which]
-                    part = _form(which, scratch, own, factor)
+                    part = _form(which, scratch, covariance, factor)
                     total += weight * part
                     back = fetch(out, i * ATOM)
                     for j in range(k):
@@ -304,7 +304,7 @@ def contract(u, s, weights, gradient, trace):
 def stein(u, direction, s, out):
     """out[f, b] = grad phi_f . direction - tr[C grad grad phi_f] for every form f."""
     batch, n3 = u.shape
-    k, size = s.own.shape[1] // 6, s.factor.shape[1]
+    k, size = s.covariance.shape[1] // 6, s.factor.shape[1]
     x, a, lengths = aligned(n3 * LANES), aligned(n3 * LANES), np.empty(n3 // 3)
     scratch = _scratch(k, size)
     n_forms = FORMS * np.int64(s.grid[3])
@@ -315,14 +315,14 @@ def stein(u, direction, s, out):
         pack(u, first, count, x, lengths)
         clear(sums)
         for i in range(n3 // 3):
-            own, factor = s.own[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
-            _geometry(x, i, s, scratch.near, own)
+            covariance, factor = s.covariance[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
+            _geometry(x, i, s, scratch.near, covariance)
             here = fetch(a, i * ATOM)
             for m in range(np.int64(s.grid[3])):
                 _radial(scratch, k, s.grid[0] + m * s.grid[2], s.grid[1])
                 for which in range(FORMS):
                     at = (FORMS * m + which) * LANES
-                    part = _form(which, scratch, own, factor)
+                    part = _form(which, scratch, covariance, factor)
                     value = load(sums, at) - part
                     for j in range(k):
                         there = fetch(a, s.neighbour[i * k + j] * ATOM)

@@ -43,11 +43,11 @@ class CellGrid:
         index = np.indices(self.shape).reshape(len(self.shape), -1)
         angle = 2.0 * np.pi * (index / np.array(self.shape)[:, None]).T @ index
         partner = np.ravel_multi_index(tuple((-index) % np.array(self.shape)[:, None]), self.shape)
-        own = np.flatnonzero(partner == np.arange(self.n_cells))
+        single = np.flatnonzero(partner == np.arange(self.n_cells))
         pairs = np.flatnonzero(partner > np.arange(self.n_cells))
-        self._own, self._pairs = torch.from_numpy(own), torch.from_numpy(pairs)
+        self._single, self._pairs = torch.from_numpy(single), torch.from_numpy(pairs)
         scale = 1.0 / math.sqrt(self.n_cells)
-        waves = [np.cos(angle[own]), math.sqrt(2) * np.cos(angle[pairs])]
+        waves = [np.cos(angle[single]), math.sqrt(2) * np.cos(angle[pairs])]
         waves.append(math.sqrt(2) * np.sin(angle[pairs]))
         self._self_wave, self._cosine, self._sine = (
             torch.from_numpy(np.ascontiguousarray(scale * wave)) for wave in waves
@@ -64,20 +64,20 @@ class CellGrid:
         rows = first[:, order].reshape(m, *self.shape, m)
         axes = tuple(range(1, 1 + len(self.shape)))
         spectrum = torch.fft.fftn(rows, dim=axes).reshape(m, self.n_cells, m).transpose(0, 1)
-        own = spectrum[self._own].real
+        single = spectrum[self._single].real
         pair = spectrum[self._pairs]
         top = torch.cat([pair.real, -pair.imag], dim=2)
         bottom = torch.cat([pair.imag, pair.real], dim=2)
         paired = torch.cat([top, bottom], dim=1)
-        own, paired = 0.5 * (own + own.mT), 0.5 * (paired + paired.mT)
-        return own.contiguous(), paired.contiguous()
+        single, paired = 0.5 * (single + single.mT), 0.5 * (paired + paired.mT)
+        return single.contiguous(), paired.contiguous()
 
     def from_modes(self, z: Tensor, blocks: Blocks) -> Tensor:
         """Site vectors whose mode vectors are z (batch, n) times the blocks, row by row."""
-        batch, m, n_self = len(z), self.block_size, len(self._own)
-        own = z[:, : n_self * m].view(batch, n_self, m).transpose(0, 1)
-        own = torch.bmm(own, blocks[0]).transpose(0, 1)
-        u = torch.matmul(self._self_wave.T, own)
+        batch, m, n_self = len(z), self.block_size, len(self._single)
+        single = z[:, : n_self * m].view(batch, n_self, m).transpose(0, 1)
+        single = torch.bmm(single, blocks[0]).transpose(0, 1)
+        u = torch.matmul(self._self_wave.T, single)
         if len(self._pairs):
             pair = z[:, n_self * m :].view(batch, len(self._pairs), 2 * m).transpose(0, 1)
             pair = (
@@ -90,11 +90,13 @@ class CellGrid:
 
     def to_modes(self, u: Tensor, blocks: Blocks) -> Tensor:
         """Mode vectors of u (batch, n), multiplied by the blocks, row by row."""
-        batch, m, n_self = len(u), self.block_size, len(self._own)
+        batch, m, n_self = len(u), self.block_size, len(self._single)
         cells = (u if self._order is None else u[:, self._order]).view(batch, self.n_cells, m)
         z = torch.empty(batch, self.n_cells * m, dtype=u.dtype)
-        own = torch.matmul(self._self_wave, cells).transpose(0, 1)
-        z[:, : n_self * m].view(batch, n_self, m).copy_(torch.bmm(own, blocks[0]).transpose(0, 1))
+        single = torch.matmul(self._self_wave, cells).transpose(0, 1)
+        z[:, : n_self * m].view(batch, n_self, m).copy_(
+            torch.bmm(single, blocks[0]).transpose(0, 1)
+        )
         if len(self._pairs):
             both = torch.empty(batch, len(self._pairs), 2, m, dtype=u.dtype)
             torch.matmul(self._cosine, cells, out=both[:, :, 0])
@@ -108,8 +110,8 @@ class CellGrid:
         """u M u (batch,) for vectors u (batch, n) and the matrix M with these blocks."""
         batch, m = len(u), self.block_size
         cells = (u if self._order is None else u[:, self._order]).view(batch, self.n_cells, m)
-        own = torch.matmul(self._self_wave, cells).transpose(0, 1)
-        total = (torch.bmm(own, blocks[0]) * own).sum((0, 2))
+        single = torch.matmul(self._self_wave, cells).transpose(0, 1)
+        total = (torch.bmm(single, blocks[0]) * single).sum((0, 2))
         if len(self._pairs):
             waves = torch.stack([self._cosine, self._sine], 1).flatten(0, 1)
             pair = torch.matmul(waves, cells).view(batch, len(self._pairs), 2 * m).transpose(0, 1)

@@ -62,6 +62,6 @@ class KernelOrbits:
 
         Least squares; exact if the reach is at least half the extent and W has the symmetry.
         """
-        counts = self.counts(tuple(kernel.shape))
+        counts = self.counts((kernel.shape[0], kernel.shape[1]))
         solution = least_squares(counts.numpy(), kernel.detach().reshape(-1).numpy())
         return torch.from_numpy(solution.coefficients)

@@ -100,10 +100,10 @@ def _images_of_first(symmetry: SymmetryGroup) -> list[tuple[Array, Array]]:
     """
     entries = np.rint(symmetry.rotations.reshape(-1, 9) / _SAME)
     preferred = np.lexsort(entries.T[::-1])[::-1]
-    chosen: dict[int, tuple[Array, Array]] = {}
+    operations: dict[int, tuple[Array, Array]] = {}
     for r in preferred:
         for translation in symmetry.translations:
             image = translation[symmetry.permutations[r]]
-            if int(image[0]) not in chosen:
-                chosen[int(image[0])] = (image, symmetry.rotations[r])
-    return [chosen[site] for site in range(symmetry.translations.shape[1])]
+            if int(image[0]) not in operations:
+                operations[int(image[0])] = (image, symmetry.rotations[r])
+    return [operations[site] for site in range(symmetry.translations.shape[1])]

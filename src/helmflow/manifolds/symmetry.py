@@ -38,13 +38,13 @@ class SymmetryGroup:
     def representatives(self) -> list[int]:
         """One site from every orbit of the whole group."""
         orbits = self._orbit_of_translations()
-        chosen: list[int] = []
+        first_sites: list[int] = []
         reached: set[int] = set()
         for site in np.unique(orbits):
             if site not in reached:
-                chosen.append(int(site))
+                first_sites.append(int(site))
                 reached.update(orbits[self.permutations[:, site]].tolist())
-        return chosen
+        return first_sites
 
     def average(self, matrix: Array) -> Array:
         """Average of a (n d, n d) matrix over the group, exactly invariant afterwards."""
@@ -61,8 +61,8 @@ class SymmetryGroup:
     def expand(self, rows: dict[int, Array]) -> Array:
         """The invariant symmetric matrix with the given rows (d, n, d) of some sites.
 
-        Every orbit needs one site; rows are averaged over the operations that map them onto one
-        another, so noise and rounding do not break the symmetry.
+        Every orbit needs one site; rows are averaged over the operations that map them onto each
+        other, so noise and rounding do not break the symmetry.
         """
         n, d = self.translations.shape[1], self.rotations.shape[1]
         orbits = self._orbit_of_translations()
@@ -104,22 +104,23 @@ def crystal_symmetry(
     atom. spglib: doi:10.1080/27660400.2024.2384822.
     """
     import spglib
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     fractional = np.linalg.solve(cell.T, positions.T).T
     numbers = np.unique(np.asarray(species), return_inverse=True)[1] + 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of spglib's change of error style
-        found = spglib.get_symmetry((cell, fractional, numbers), symprec=tolerance)
-    if found is None:
+        crystal = (cell.tolist(), fractional.tolist(), numbers.tolist())
+        operations = spglib.get_symmetry(crystal, symprec=tolerance)
+    if operations is None:
         raise InputError("structure.file", "atoms apart from one another", "overlapping atoms")
-    rotations, shifts = found["rotations"], found["translations"]
-    tree = cKDTree(np.mod(fractional, 1.0) % 1.0, boxsize=1.0)
+    rotations, shifts = operations["rotations"], operations["translations"]
+    tree = KDTree(np.mod(fractional, 1.0) % 1.0, boxsize=1.0)
     scale = np.linalg.norm(cell, axis=1).min()
 
     def permutation(rotation: Array, shift: Array) -> Array:
         moved = np.mod(fractional @ rotation.T + shift, 1.0) % 1.0
-        distance, image = tree.query(moved)
+        distance, image = map(np.asarray, tree.query(moved))
         if distance.max() * scale > 10 * tolerance or len(np.unique(image)) != len(image):
             raise InputError(
                 "structure.file", "atoms that map onto atoms by symmetry", "a mismatch"

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ class _Maker:
     def linear(self, fan_in: int, fan_out: int) -> nn.Linear:
         """Weights normal with 1/sqrt(fan_in), cut off at twice that; no bias."""
         kind = HalfGradientLinear if self.half_gradients else nn.Linear
-        layer = nn.utils.skip_init(kind, fan_in, fan_out, dtype=self.dtype)
+        layer = cast(nn.Linear, nn.utils.skip_init(kind, fan_in, fan_out, dtype=self.dtype))
         scale = 1.0 / math.sqrt(fan_in)
         with torch.no_grad():
             layer.weight.normal_(0.0, scale, generator=self.generator)

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +94,7 @@ class Conditioner:
 def _linear(
     fan_in: int, fan_out: int, dtype: torch.dtype, generator: torch.Generator
 ) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
+    layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype))
     bound = 1.0 / math.sqrt(fan_in)
     with torch.no_grad():
         for parameter in layer.parameters():

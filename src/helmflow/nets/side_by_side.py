@@ -1,6 +1,6 @@
 """Several small networks of one shape, evaluated together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,26 +8,27 @@ from torch import Tensor, nn
 from helmflow.nets.mlp import Constant, Mlp
 
 
-def side_by_side(nets: Sequence[nn.Module], inputs: Tensor) -> Tensor:
+def side_by_side(nets: Iterable[nn.Module], inputs: Tensor) -> Tensor:
     """Outputs (batch, K, n_out) of K networks, the k-th of the first columns of inputs[:, k].
 
-    ``inputs`` (batch, K, n); a network of fewer than n inputs ignores the columns after its own.
-    One product of matrices per layer, where one network after the other would take K. All are
-    `Mlp` with the same hidden layers, or `Constant`.
+    ``inputs`` (batch, K, n); a network with fewer than n inputs ignores the other columns. Takes
+    one product of matrices per layer, not K of them. All are `Mlp` with the
+    same hidden layers, or `Constant`.
     """
-    learned = [k for k, net in enumerate(nets) if isinstance(net, Mlp)]
-    constant = [k for k, net in enumerate(nets) if isinstance(net, Constant)]
+    learned = {k: net for k, net in enumerate(nets) if isinstance(net, Mlp)}
+    constant = {k: net for k, net in enumerate(nets) if isinstance(net, Constant)}
     parts = []
     if constant:
-        values = torch.stack([nets[k].value for k in constant])
+        values = torch.stack([net.value for net in constant.values()])
         parts.append(values.expand(len(inputs), -1, -1))
     if learned:
-        parts.append(_together([nets[k] for k in learned], inputs[:, learned]).transpose(0, 1))
+        outputs = _together(list(learned.values()), inputs[:, list(learned)])
+        parts.append(outputs.transpose(0, 1))
     place = torch.tensor([*constant, *learned]).argsort()
     return torch.cat(parts, 1)[:, place]
 
 
-def _together(nets: Sequence[nn.Module], inputs: Tensor) -> Tensor:
+def _together(nets: Sequence[Mlp], inputs: Tensor) -> Tensor:
     """Outputs (K, batch, n_out) of networks of the same layers."""
     x = inputs.transpose(0, 1)
     for layers in zip(*(net.layers for net in nets), strict=True):

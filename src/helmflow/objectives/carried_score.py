@@ -16,9 +16,11 @@ class ScoredDensity(Protocol):
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Configs, Values]:
         """Draws with a graph of the parameters, and their log densities."""
+        ...
 
     def score(self, x: Configs) -> Configs:
         """Gradient of the log density."""
+        ...
 
 
 def carried_score_reverse_kl(

@@ -72,7 +72,8 @@ def fit_likelihood(x: np.ndarray, log_w: np.ndarray, seed: int) -> tuple[Flow, F
     ``x`` (chains, n, D) angles, ``log_w`` (chains, n) log weights.
     """
     learn, stop, test = _parts(x, log_w)
-    best, best_value, name = None, -math.inf, ""
+    best: dict[str, Tensor] = {}
+    best_value, name = -math.inf, ""
     for bins, width in SIZES:
         flow = _new_flow(x.shape[2], bins, width, seed)
         waited = 0
@@ -85,8 +86,8 @@ def fit_likelihood(x: np.ndarray, log_w: np.ndarray, seed: int) -> tuple[Flow, F
             value = _mean_log_prob(flow, stop)
             waited += 1
             if value > best_value:
-                best, best_value, waited = flow.bijector.state_dict(), value, 0
-                best = {key: tensor.clone() for key, tensor in best.items()}
+                state, best_value, waited = flow.bijector.state_dict(), value, 0
+                best = {key: tensor.clone() for key, tensor in state.items()}
                 name, size = f"autoregressive splines, {bins} bins, 2 layers", (bins, width)
             if waited >= PATIENCE:
                 break

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Inverse
 from helmflow.bijectors.potential_map import PotentialMap
+from helmflow.bijectors.potentials import LinearPotential
 from helmflow.densities.flow import Flow
 from helmflow.densities.reference import UniformAndNormal
 from helmflow.errors import InputError
@@ -103,7 +104,10 @@ def _fit(
     n_fresh = FRESH_POINTS * len(nodes)
     share = NEW_NODES * float(weights.mean())
     plan = TemperingPlan(final=LeastSquaresPlan(max_steps=40))
-    coefficients = bijector.potential.coefficients
+    potential = bijector.potential
+    if not isinstance(potential, LinearPotential):
+        raise InputError("potential", "one that is linear", type(potential).__name__)
+    coefficients = potential.coefficients
     best = (math.inf, coefficients.detach().clone(), -math.inf)
     for _ in range(1 + REPAIRS):
         fit_potential(bijector, nodes, weights, log_p.clamp_min(-depth), plan)

@@ -15,6 +15,7 @@ from helmflow.families.density.neighbours import elimination, interactions
 from helmflow.families.density.plan import DensityPlan
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.generalised_work import density_work
+from helmflow.manifolds.base import Manifold
 from helmflow.objectives.divergences import reverse_kl
 from helmflow.shapes import Configs
 from helmflow.skeleton.kept import Form, Kept
@@ -127,7 +128,7 @@ def _refinements(u: CheckedPotential, plan: DensityPlan) -> list[Train]:
 
     def step_between(damping: tuple[float, float]) -> Train:
         def step(flow: Flow, generator: Generator) -> None:
-            points = base_points(flow, plan.points, generator)
+            points = base_points(flow, u.manifold, plan.points, generator)
             natural_gradient(flow, u.differentiable, points, plan.refinements, damping=damping)
 
         return step
@@ -146,9 +147,10 @@ def _replays(u: CheckedPotential, plan: DensityPlan) -> list[Train]:
     return [step_to(1.0)] * (plan.replays - 1) + [step_to(0.03)]
 
 
-def base_points(flow: Flow, n: int, generator: Generator) -> Callable[[int], Configs]:
+def base_points(
+    flow: Flow, manifold: Manifold, n: int, generator: Generator
+) -> Callable[[int], Configs]:
     """Fresh base points at every call: quasi-random on a torus."""
-    manifold = flow.base.manifold
     if not manifold.n_angles:
         return lambda _: _base_samples(flow, n, generator)
     seed = int(torch.randint(2**31, (), generator=generator))

@@ -16,7 +16,6 @@ from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.lattice import NoisyLattice, PinnedNoise
 from helmflow.densities.translation import RandomTranslation
-from helmflow.energies.listed import ListedEnergy
 from helmflow.energies.softened import LINEAR_BELOW, SoftenedCore
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate
@@ -292,7 +291,7 @@ def _training_target(
 ) -> Callable[[Configs], tuple[Values, Tensor]]:
     """Value and gradient of the reduced potential, with softened cores where they are known."""
     energy, beta = problem.system.energy, problem.system.beta
-    if not softened or type(energy) not in LINEAR_BELOW or not isinstance(energy, ListedEnergy):
+    if not softened or type(energy) not in LINEAR_BELOW:
         return problem.target
     soft = SoftenedCore(energy)
 

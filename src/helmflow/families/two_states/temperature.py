@@ -8,6 +8,7 @@ from torch import Tensor
 
 from helmflow.bijectors.scaling import HarmonicScaling
 from helmflow.densities.gaussian import Gaussian
+from helmflow.energies.base import ParticleEnergy
 from helmflow.errors import InputError
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.families.two_states.endpoints import SampledPair
@@ -82,11 +83,12 @@ class DisplacedPotential:
     """Reduced potential (batch,) of displacements (batch, 3N) from the sites."""
 
     def __init__(self, system: System) -> None:
-        self.system = system
+        if not isinstance(system.energy, ParticleEnergy):
+            raise InputError("potential", "one of particles", type(system.energy).__name__)
+        self.energy, self.beta = system.energy, system.beta
 
     def __call__(self, u: Tensor) -> Values:
-        energy = self.system.energy
-        return self.system.beta * energy.displaced(u.view(len(u), -1, 3), gradient=False)[0]
+        return self.beta * self.energy.displaced(u.view(len(u), -1, 3), gradient=False)[0]
 
 
 def _per_particle(system: System) -> Quantity:
