@@ -106,8 +106,8 @@ def test_all_figures_with_their_data(result, work):
     drawings = draw_all(result, work, METRICS)
     assert [drawing.name for drawing in drawings] == NAMES
     for drawing in drawings:
-        assert drawing.image("svg").startswith(b"<?xml")
-        assert drawing.image("svg") == drawing.image("svg")
+        assert drawing.svg().startswith(b"<?xml")
+        assert drawing.svg() == drawing.svg()
         assert json.loads(drawing.json())
         for axis in drawing.figure.axes:
             if axis.get_visible() and axis.get_label() != "<colorbar>":

@@ -191,8 +191,9 @@ def test_resume_checks_the_system_and_the_version(tmp_path):
 
 def test_metrics_go_back_to_what_the_stages_know(tmp_path):
     directory = RunDirectory.create(tmp_path / "run", "", "digest")
+    run = Run("run", Settings(), directory)
     directory.record(Event("sampling", 1, 9, "λ 0.1", -1.5, math.nan, 10, {"loss": 2.0}))
-    Stage(Run("run", Settings(), directory), "first").save({"x": torch.ones(2)}, {"round": 1})
+    Stage(run, "first").save({"x": torch.ones(2)}, {"round": 1})
     directory.record(Event("sampling", 2, 9))
     with open(directory.path / "metrics.jsonl", "ab") as file:
         file.write(b'{"stage": "samp')

@@ -42,7 +42,7 @@ app = typer.Typer(
 
 
 class Method(StrEnum):
-    """What ``helmflow run --method`` may be."""
+    """Values of ``--method``."""
 
     auto = "auto"
     fep = "fep"

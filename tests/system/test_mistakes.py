@@ -22,7 +22,7 @@ from system_files import (
 MISTAKES = {
     "misspelt table": (("[units]", "[unts]"), "unts", "did you mean 'units'"),
     "misspelt key": (("length =", "lenght ="), "units.lenght", "did you mean 'length'"),
-    "unknown key": (("schema = 1", "schema = 1\nseed = 3"), "seed", "one of schema, name"),
+    "unknown key": (("schema = 1", "schema = 1\nseed = 3"), "seed", "one of schema, kind, name"),
     "misspelt argument": (("epsilon", "epsilom"), "potential.epsilom", "did you mean 'epsilon'"),
     "argument of another potential": (("cutoff", "lambda_ = 2\ncutoff"), "potential.lambda_"),
     "supplied argument": (("cutoff", "reference = 2\ncutoff"), "potential.reference"),

@@ -76,7 +76,7 @@ class Family(ABC):
         """The settings with the family's defaults where they leave something open.
 
         Raises InputError for a method that it does not have, and for the first setting that was
-        changed and that a run would not read: such a setting would say nothing. A value equal to
+        changed and that a run would not read, because it would have no effect. A value equal to
         the default passes, because the ``settings.toml`` of a run repeats them all.
         """
         if settings.method not in self.methods:

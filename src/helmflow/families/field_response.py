@@ -27,6 +27,7 @@ FITTED = 0.25
 
 RIDGES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 REACH, FEATURES, STEPS = 3, 4, 4
+"""Of kernels in sites, sine features of a field, and Runge-Kutta steps of the map."""
 
 Family = Callable[[float], ValueAndGradient]
 """Reduced potential with gradient, of fields (batch, V), for each value of a coupling."""

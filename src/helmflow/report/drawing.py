@@ -57,17 +57,16 @@ class Drawing:
     figure: Figure
     data: Mapping[str, Sequence[float] | Sequence[Sequence[float]] | float]
 
-    def image(self, kind: str) -> bytes:
-        """The figure as "svg" or "png"; identical bytes for identical data."""
+    def svg(self) -> bytes:
+        """The figure; identical bytes for identical data."""
         buffer = BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {}
         with rc_context(STYLE):
-            self.figure.savefig(buffer, format=kind, metadata=metadata, dpi=130)
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=130)
         return buffer.getvalue()
 
     def svg_source(self) -> str:
         """The figure as an address an ``<img>`` can show without another file."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.image("svg")).decode()
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg()).decode()
 
     def json(self) -> str:
         """The data as strict JSON; numbers that are not finite become null."""
@@ -86,7 +85,7 @@ def canvas(
 
 
 def settle(figure: Figure) -> None:
-    """Fix the layout, which would otherwise move a little at every drawing."""
+    """Fix the layout, which would otherwise move a little every time it is drawn."""
     figure.draw_without_rendering()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -245,8 +245,8 @@ def plain(value: object) -> object:
     return value
 
 
-def _build(kind: Any, data: Mapping[str, Any]) -> Any:
-    known = {item.name for item in fields(kind)}
+def _build(cls: Any, data: Mapping[str, Any]) -> Any:
+    known = {item.name for item in fields(cls)}
     values: dict[str, Any] = {}
     for name, value in data.items():
         if name not in known:
@@ -258,7 +258,7 @@ def _build(kind: Any, data: Mapping[str, Any]) -> Any:
         elif isinstance(value, str) and value in _NOT_FINITE:
             value = float(value)
         values[name] = value
-    return kind(**values)
+    return cls(**values)
 
 
 def own_version() -> str:

@@ -15,7 +15,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Limit:
-    """Up to ``soft`` (or from it on, for ``least``) a check passes; beyond ``hard`` it is an F."""
+    """A check passes up to ``soft``, or from it on where larger is better; past ``hard``: F."""
 
     soft: float
     hard: float
@@ -58,13 +58,16 @@ NOTICEABLE = 0.01
 """Nats that matter, however small the errors are."""
 
 CHANCE = Limit(1e-2, 1e-6)
-"""Chance of a scatter as large as it is."""
+"""Probability of a scatter at least as large."""
 
 CONSISTENT = 3.0
 """Of two estimates of one run, such as those of its halves, in standard errors."""
 
 ONE_OF_MANY = 4.0
 """Of the chain that lies farthest from the others, in standard errors."""
+
+LEFT_THEIR_SITE = Limit(1e-3, 1e-2)
+"""Fraction of particles further than half a bond from their site: the crystal melts."""
 
 SECOND_LAW = Limit(3.0, 5.0)
 """By which the upper bound lies below the lower one, in standard errors."""
@@ -73,14 +76,14 @@ LEFT_OUT = Limit(1e-3, 0.05)
 """Samples that have no finite energy in their own state, of all."""
 
 OF_THEIR_STATE = Limit(0.03, 0.10)
-"""Relative error of a temperature or virial that samples give away."""
+"""Relative error of a temperature or virial measured on samples."""
 
 CROSSINGS = Limit(20.0, 2.0)
 """How often chains go from one of two basins to the other."""
 
 INTEGRATOR = 0.3
-"""Bias of an integrator, in target errors, that its check accepts; chosen are steps below
-`helmflow.training.integrator_steps.STEP_BIAS`."""
+"""Bias of an integrator, in target errors, that its check accepts; steps are chosen to stay
+below `helmflow.training.integrator_steps.STEP_BIAS`."""
 
 BROKEN = 5.0
 """Times the limit of a deterministic error beyond which it is an F."""
@@ -160,7 +163,7 @@ def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the ste
 
 
 def deterministic(name: str, error: float, limit: float, meaning: str) -> Check:
-    """An error that is no matter of chance: well beyond its limit the number is wrong."""
+    """An error without a random part: well beyond its limit the number is wrong."""
     return at_most(name, error, limit, meaning, hard=BROKEN * limit)
 
 

@@ -40,7 +40,7 @@ class Form(Generic[T]):
 
 
 def write_kept(path: Path, kept: Kept, header: Mapping[str, str]) -> None:
-    """Write a file, whole or not at all; ``header``: what else it is to say."""
+    """Write a file, whole or not at all; ``header``: what else its header says."""
     described = {
         "kind": kept.kind,
         "helmflow": own_version(),

@@ -73,7 +73,7 @@ class Run:
         self._listen(Event(stage, completed, total, detail, value, stderr, n, values or {}))
 
     def once(self, name: str, make: "Callable[[Stage], T]", form: Form[T]) -> T:
-        """The value of a stage: made, and kept as soon as it is there, or read if it is kept.
+        """The value of a stage: read if it is kept already, otherwise made and kept at once.
 
         ``make`` gets the stage, in which a long computation saves its state now and then. A run
         that is resumed finds the budget as it was when the stage was kept.
@@ -85,7 +85,7 @@ class Run:
         value = make(stage)
         kept = form.pack(value)
         stage.finish(kept)
-        # Not the value itself: what a process makes and what the next one reads are one thing.
+        # Not the value itself: this process and one that resumes must go on from the same bits.
         return form.unpack(kept)
 
     def conclude(self, quantity: Quantity, finding: Finding) -> Result:

@@ -1,4 +1,4 @@
-"""Stochastic and least-squares fits, and what they keep; the names below on first use."""
+"""Stochastic and least-squares fits, and what they keep; names are imported on first use."""
 
 from helmflow.namespaces import on_first_use
 

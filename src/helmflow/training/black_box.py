@@ -1,4 +1,4 @@
-"""Fitting a flow to an energy that has values but no gradient: the recommended recipe."""
+"""Fitting a flow to an energy that has values but no gradient: the recommended way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """Several processes that train one flow (``torchrun``).
 
-Outside a process group every function is what it is for one rank.
+Outside a process group every function does what it does for one rank.
 """
 
 import os

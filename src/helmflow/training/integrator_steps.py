@@ -13,10 +13,10 @@ from helmflow.generalised_work import ReducedPotential
 from helmflow.shapes import Values
 
 STEP_BIAS = 0.1
-"""Bias of the integrator that is accepted, in errors asked for."""
+"""Largest bias of the integrator, in errors asked for."""
 
 Works = Callable[[Bijector], Values]
-"""The works of a map on configurations that are always the same."""
+"""The works of a map on a fixed set of configurations."""
 
 AnyFlow = TypeVar("AnyFlow", bound=FixedStepFlow)
 

@@ -50,7 +50,7 @@ def two_works(
 
 
 class MapFit(ABC):
-    """A recipe that turns samples of two states into a map from A to B."""
+    """A way to turn samples of two states into a map from A to B."""
 
     name: str
 

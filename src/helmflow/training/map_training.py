@@ -24,8 +24,8 @@ CHECK_EVERY = 25
 """Steps between looks at the held-out samples."""
 
 PATIENCE = 0.5
-"""Part of all steps without a better look after which training ends: the rate falls to the end,
-and the last steps often bring what those before did not."""
+"""Part of all steps without a better look after which training ends. It is large because the
+learning rate falls to the end, and the last steps often improve most."""
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,22 @@ from helmflow.families.path.analysis import Analysis
 from helmflow.families.path.problem import Problem
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.results import Check
-from helmflow.skeleton.checks import agreement, deterministic, integrator, modes_of_the_chains
+from helmflow.skeleton.checks import (
+    EXACT,
+    agreement,
+    deterministic,
+    integrator,
+    modes_of_the_chains,
+)
 from helmflow.skeleton.run import Run
 
 LARGEST_JACOBIAN, LARGEST_DIVERGENCE = 700, 3500
 """Dimensions up to which the whole Jacobian, or every term of a divergence, is compared; above,
 random directions."""
 
-PROBES = 512
-PARTNERS = 32
+PROBES, PARTNERS = 512, 32
+"""Random directions, and samples that are compared with their symmetry partners."""
+
 PARTNERS_APART = 5.0
 """Largest difference of ln q between equivalent configurations, kT."""
 
@@ -61,7 +68,7 @@ def flow_checks(
     elif made.transport is not None:
         z_score = probed_divergence(made.transport, base, generator)
         meaning = "standard errors, random directions"
-        checks.append(deterministic("divergence", z_score, 4.0, meaning))
+        checks.append(deterministic("divergence", z_score, EXACT.soft, meaning))
     spread = partner_spread(made.density, problem.symmetry, generator)
     meaning = "kT, rms of ln q"
     checks.append(deterministic("symmetry partners", spread, PARTNERS_APART, meaning))

@@ -29,6 +29,8 @@ FIT_SWEEPS = 24
 """Recorded sweeps of the ladder that the coefficients are fitted to."""
 
 DEGREE = 3
+"""Highest power of lambda in the coefficients."""
+
 BETWEEN = 3
 """Sweeps between the configurations of the target that are kept."""
 
@@ -37,6 +39,7 @@ RESPONSE_AT = 0.75
 because most of the work is left over near its end."""
 
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4)
+"""Penalties that the fit chooses from."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def sample_path(
 
 
 def _sample(sampler: LadderSampler, n_sweeps: int) -> Tensor:
-    """Record ``n_sweeps`` sweeps; configurations of the target every third."""
+    """Record ``n_sweeps`` sweeps; configurations of the target every `BETWEEN` sweeps."""
     configurations = []
     for first in range(0, n_sweeps, BETWEEN):
         sampler.sample(min(BETWEEN, n_sweeps - first))

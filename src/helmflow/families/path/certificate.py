@@ -9,6 +9,7 @@ from helmflow.families.path.analysis import Analysis, climb
 from helmflow.results import Check
 from helmflow.skeleton.checks import (
     DISAGREEMENT,
+    LEFT_THEIR_SITE,
     PARETO_K,
     agreement,
     at_most,
@@ -34,9 +35,9 @@ def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> 
     checks += _one_sided(analysis.headline) if analysis.one_sided else _two_sided(analysis)
     checks += _chains(analysis)
     if displaced is not None:
-        checks.append(
-            at_most("left their site", displaced, 1e-3, "fraction of particles", hard=1e-2)
-        )
+        soft, hard = LEFT_THEIR_SITE.soft, LEFT_THEIR_SITE.hard
+        meaning = "fraction of particles"
+        checks.append(at_most("left their site", displaced, soft, meaning, hard=hard))
     return checks
 
 

@@ -27,6 +27,12 @@ from helmflow.system import System
 FORCE_TOLERANCE = 1e-3
 """Largest force at the reference, in kT per nearest-neighbour distance."""
 
+THERMAL_REACH = (3.5, 4.0)
+"""Standard deviations below and above the length of a bond that its Gaussians cover."""
+
+MOST_NEIGHBOURS = 14
+"""Of a site, up to which triplets are used: their number grows as the square."""
+
 MOST_ELEMENTS = 1200
 """Numbers per cell of bonds up to which curvatures are coupled: memory grows as the square."""
 
@@ -85,7 +91,7 @@ class CrystalProblem(Problem):
             fields.append(self._potential_field(base))
         for shell in self._shells:
             n_radial = ((8, 5) if self.smooth else (10, 4))[shell.rank]
-            grid = RadialGrid.around(shell, base.covariance, n_radial, reach=(3.5, 4.0))
+            grid = RadialGrid.around(shell, base.covariance, n_radial, THERMAL_REACH)
             fields.append(PairField(shell, base.covariance, grid, mirrored=self.smooth))
         return fields
 
@@ -94,7 +100,7 @@ class CrystalProblem(Problem):
     ) -> Sequence[TransportField]:
         """Two shells of bonds both ways round; the potential where it is smooth; triplets.
 
-        Triplets need equally many nearest neighbours of every site, and no more than 14. For a
+        Triplets need equally many nearest neighbours of every site, and few of them. For a
         cheap potential whose forces jump `second_order_field` does better without them.
         """
         n, covariance = len(self._positions), base.covariance
@@ -102,12 +108,12 @@ class CrystalProblem(Problem):
         fit = iter(RadialGrid(low, high, int(count)) for low, high, count in grids)
         for shell in self._shells:
             n_radial = ((8, 5) if self.smooth else (10, 6))[shell.rank]
-            around = RadialGrid.around(shell, covariance, n_radial, reach=(3.5, 4.0))
+            around = RadialGrid.around(shell, covariance, n_radial, THERMAL_REACH)
             fields.append(PairField(shell, covariance, next(fit, around), mirrored=True))
         nearest = joined([shell for shell in self._shells if shell.rank == 0])
         many_body = self.smooth or self.costly
-        if many_body and has_equal_neighbours(nearest, n, most=14):
-            n_radial, reach = (2, (3.5, 4.0)) if self.smooth else (3, (1.5, 2.0))
+        if many_body and has_equal_neighbours(nearest, n, most=MOST_NEIGHBOURS):
+            n_radial, reach = (2, THERMAL_REACH) if self.smooth else (3, (1.5, 2.0))
             around = RadialGrid.around(nearest, covariance, n_radial, reach)
             neighbours, bonds = nearest_neighbours(nearest, n)
             fields.append(TripletField(neighbours, bonds, covariance, next(fit, around)))

@@ -31,7 +31,7 @@ def finding_of(
     *,
     learned: Estimate | None = None,
 ) -> Finding:
-    """Everything that the samples say but for the certificate.
+    """Everything that the samples say, except the certificate.
 
     ``learned``: of a flow the integration that knows nothing of it; learned (targeted) estimators
     carry an l in front of their names.

@@ -62,6 +62,7 @@ class LatticeProblem(Problem):
             scalar, g = self.system.energy.scalar, self.system.energy.yukawa
             scalar_action = {"mass_squared": scalar.mass_squared, "coupling": scalar.coupling}
             return {"beta": self.system.beta, **scalar_action, "yukawa": g}
+        # two amplitudes, so that the mass and the coupling can be told apart
         fields = torch.tensor([0.7, 1.5], dtype=torch.float64)[:, None, None]
         action = self.system.energy(fields.expand(2, *self.shape).contiguous())
         per_site = (self.system.beta * action / math.prod(self.shape)).tolist()

@@ -17,6 +17,8 @@ GAP = 1.4
 """Largest spread of (step in lambda) x work between neighbouring nodes, in kT."""
 
 NODES = (5, 24)
+"""Fewest and most nodes of a ladder."""
+
 CHAINS = (192, 64)
 """Chains in all: for compiled energies, and for those that cost milliseconds each."""
 
@@ -26,8 +28,8 @@ LEAST_CHAINS = (16, 8)
 FLOW_CHAINS = (64, 32)
 """Draws of a flow, and chains at its target, per sweep."""
 
-BURN_IN = 6
-FIRST_SWEEPS = 10
+BURN_IN, FIRST_SWEEPS = 6, 10
+"""Sweeps from the base to the nodes (and as many at rest), and of the first recorded round."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _chains(problem: Problem, weight: np.ndarray, wanted: int | None) -> np.ndar
 def _node_count(problem: Problem, base: Gaussian, seed: int) -> int:
     u = base.sample(PILOT // 4 if problem.costly else PILOT, stream(seed, "pilot"))
     work = problem.target(u)[0] + base.log_prob(u)
-    low, high = np.quantile(work.numpy(), (0.16, 0.84))  # robust against one wild draw
+    low, high = np.quantile(work.numpy(), (0.16, 0.84))  # one sigma, robust against one wild draw
     spread = 0.5 * (high - low)
     for n_nodes in range(NODES[0], NODES[1]):
         if np.diff(Ladder.lobatto(n_nodes).lam).max() * spread <= GAP:
