@@ -55,10 +55,10 @@ def fit_to_action(
     work = -added.detach()
     ladder, works, stein = Ladder.lobatto(NODES), [], []
     for lam in ladder.lam.tolist():
-        chosen = _resampled(-lam * work, generator)
-        p = angles[chosen]
-        force = beta * torch.sin(p) + lam * slope[chosen]
-        works.append(work[chosen].numpy()[None])
+        drawn = _resampled(-lam * work, generator)
+        p = angles[drawn]
+        force = beta * torch.sin(p) + lam * slope[drawn]
+        works.append(work[drawn].numpy()[None])
         stein.append(ACTION_FIELD.stein(p, force, lam).numpy()[:, None])
     # on the smallest lattices some rectangles have no flux: one penalty for all, never zero
     families = np.minimum(np.arange(ACTION_FIELD.size), PlaquetteField.size)
@@ -73,5 +73,5 @@ def _resampled(log_w: Values, generator: torch.Generator) -> Tensor:
     edges = torch.softmax(log_w, 0).cumsum(0)
     shift = torch.rand(1, generator=generator, dtype=torch.float64)
     points = (torch.arange(n, dtype=torch.float64) + shift) / n
-    chosen = torch.searchsorted(edges, points).clamp_max(n - 1)
-    return chosen[torch.randperm(n, generator=generator)]
+    resampled = torch.searchsorted(edges, points).clamp_max(n - 1)
+    return resampled[torch.randperm(n, generator=generator)]

@@ -80,14 +80,14 @@ class MatrixTheory(GaugeTheory):
 
     @property
     def _plan(self) -> TrainingPlan:
-        chosen = self.settings.training
+        training = self.settings.training
         return TrainingPlan(
-            self.steps if chosen.steps is None else chosen.steps,
-            chosen.batch,
-            chosen.learning_rate or LEARNING_RATE,
-            clip_norm=chosen.clip_norm,
+            self.steps if training.steps is None else training.steps,
+            training.batch,
+            training.learning_rate or LEARNING_RATE,
+            clip_norm=training.clip_norm,
             ema_decay=0.95,
-            checkpoint_every=chosen.checkpoint_every,
+            checkpoint_every=training.checkpoint_every,
         )
 
     def fit(self, samples: Nodes | None, stage: Stage) -> Mapping[str, Tensor]:
@@ -140,8 +140,8 @@ def _loss(flow: Flow, theory: MatrixTheory, n: int, generator: Generator) -> Ten
 
 def require_tensors(bijector: Bijector, tensors: Mapping[str, Tensor], of: str) -> None:
     """Load weights; InputError unless names and shapes fit and all are finite."""
-    own = bijector.state_dict()
-    fits = {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in tensors.items()}
+    expected = bijector.state_dict()
+    fits = {k: v.shape for k, v in expected.items()} == {k: v.shape for k, v in tensors.items()}
     if not fits or not all(bool(torch.isfinite(v).all()) for v in tensors.values()):
         raise InputError("flow", f"a flow of {of}, of finite weights", "another one")
     bijector.load_state_dict(dict(tensors))

@@ -96,8 +96,8 @@ class SchwingerTheory(GaugeTheory):
         There is no path: chains do not pass the zeros of the determinant.
         """
         self._tell(0.0, "coupling of the base")
-        chosen = self.settings.flow.coupling
-        beta = chosen or max(SHIFTS, key=self._base_ess) + self.energy.beta
+        coupling = self.settings.flow.coupling
+        beta = coupling or max(SHIFTS, key=self._base_ess) + self.energy.beta
         base = TiltedLinks(self.shape, beta=beta)
         generator = self.run.stream("fit")
         for k in range(ROUNDS):

@@ -75,13 +75,15 @@ class U1Theory(GaugeTheory):
             "<cos P>": known.plaquette,
             "<Q^2>": float(known.charge_squared or 0.0),
         }
-        chosen = self.settings.flow
-        if chosen.start not in ("base", "loops"):
-            raise InputError("flow.start", "base or loops for U(1)", repr(chosen.start))
-        require_flow_coupling(chosen.coupling)
-        if chosen.coupling is not None and chosen.start != "loops":
-            raise InputError("flow.coupling", 'flow.start = "loops" with it', chosen.start)
-        self.start = chosen.coupling or (self.beta if chosen.start == "loops" else 0.0)
+        flow_settings = self.settings.flow
+        if flow_settings.start not in ("base", "loops"):
+            raise InputError("flow.start", "base or loops for U(1)", repr(flow_settings.start))
+        require_flow_coupling(flow_settings.coupling)
+        if flow_settings.coupling is not None and flow_settings.start != "loops":
+            raise InputError("flow.coupling", 'flow.start = "loops" with it', flow_settings.start)
+        self.start = flow_settings.coupling or (
+            self.beta if flow_settings.start == "loops" else 0.0
+        )
         self.base = _base(self.shape, self.start)
 
     @property
@@ -93,8 +95,8 @@ class U1Theory(GaugeTheory):
     @property
     def fit_evaluations(self) -> int:
         """Of the choice of steps."""
-        chosen = self.start == self.beta or self.settings.flow.steps is not None
-        return 0 if chosen else 2 * INTEGRATOR_SAMPLES
+        known_steps = self.start == self.beta or self.settings.flow.steps is not None
+        return 0 if known_steps else 2 * INTEGRATOR_SAMPLES
 
     @property
     def baseline_evaluations(self) -> int:
@@ -160,9 +162,9 @@ class U1Theory(GaugeTheory):
             sampler = "loop splitting" if start else "Haar"
             return FittedGauge(base, f"{fitted_to}, no flow", dict(tensors), sampler)
         name = f"{fitted_to}, plaquette transport of {coefficients.numel()} coefficients"
-        chosen = self.settings.flow.steps
-        flow = _transport(coefficients, chosen or STEPS[0])
-        if chosen is None:
+        steps = self.settings.flow.steps
+        flow = _transport(coefficients, steps or STEPS[0])
+        if steps is None:
             works = integrator_works(self, base, "choice of steps")
             flow = enough_steps(flow, works, STEPS, self.settings.target_error or 1.0)
         return FittedGauge(Flow(base, flow), name, dict(tensors))

@@ -113,8 +113,8 @@ class End:
 
     x: Configs
     u: ReducedPotential
-    own: Values
-    other: Values
+    u_own: Values
+    u_other: Values
     n_dropped: int = 0
 
     @classmethod
@@ -123,22 +123,24 @@ class End:
 
         Raises ``InputError`` when fewer than 4 are left.
         """
-        own = u(x).detach().to(torch.float64)
-        finite = torch.isfinite(own)
+        u_own = u(x).detach().to(torch.float64)
+        finite = torch.isfinite(u_own)
         n_finite = int(finite.sum())
         if n_finite < 4:
             raise InputError(
                 f"samples_{name}", f"finite energies in state {name}", f"{n_finite} of them"
             )
-        there = other(x[finite]).detach().to(torch.float64)
-        return cls(x[finite], u, own[finite], there, len(x) - n_finite)
+        u_other = other(x[finite]).detach().to(torch.float64)
+        return cls(x[finite], u, u_own[finite], u_other, len(x) - n_finite)
 
     @property
     def work(self) -> np.ndarray:
         """Work (n,) to the other state without a map."""
-        return (self.other - self.own).numpy()
+        return (self.u_other - self.u_own).numpy()
 
     def part(self, start: float, stop: float) -> Self:
         """The samples between two fractions of the series."""
         cut = slice(round(start * len(self.x)), round(stop * len(self.x)))
-        return replace(self, x=self.x[cut], own=self.own[cut], other=self.other[cut], n_dropped=0)
+        return replace(
+            self, x=self.x[cut], u_own=self.u_own[cut], u_other=self.u_other[cut], n_dropped=0
+        )

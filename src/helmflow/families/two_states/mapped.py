@@ -96,8 +96,8 @@ def _carry(end: End, u_to: ReducedPotential, bijector: Bijector) -> np.ndarray:
     parts = []
     with torch.no_grad():
         for k in range(0, len(end.x), BATCH):
-            own = end.own[k : k + BATCH]
-            known = lambda _, own=own: own  # noqa: E731 - its energies are known already
+            u_own = end.u_own[k : k + BATCH]
+            known = lambda _, u_own=u_own: u_own  # noqa: E731 - its energies are known already
             parts.append(work(end.x[k : k + BATCH], known, u_to, bijector))
     # A map that leaves the numbers (an overflow) has made an impossible configuration.
     return torch.nan_to_num(torch.cat(parts), nan=torch.inf, posinf=torch.inf).numpy()

@@ -95,12 +95,17 @@ def read_states(
     sampled, masses = [], None
     for (field, path), (traj_field, traj_path) in zip(systems, trajectories, strict=True):
         system = read_openmm_system(path, field)
-        own = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
-        check_order(atoms, own, field)
+        in_system = np.array(
+            [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
+        )
+        check_order(atoms, in_system, field)
         _check_temperature(system, temperature, field)
-        if masses is not None and np.abs(np.sort(own) - np.sort(masses)).max() < MASS_TOLERANCE:
-            _same_order(own, masses, field)
-        masses = own
+        if (
+            masses is not None
+            and np.abs(np.sort(in_system) - np.sort(masses)).max() < MASS_TOLERANCE
+        ):
+            _same_order(in_system, masses, field)
+        masses = in_system
         frames = read_trajectory(
             traj_path,
             atoms,
@@ -161,9 +166,9 @@ def _check_temperature(system: "openmm.System", temperature: float, field: str) 
     for force in system.getForces():
         if not hasattr(force, "getDefaultTemperature"):
             continue
-        own = force.getDefaultTemperature()._value
-        if abs(own - temperature) > TOLERANCE * own:
-            expected = f"{own:g} K, that of the {type(force).__name__} in {field}"
+        thermostat = force.getDefaultTemperature()._value
+        if abs(thermostat - temperature) > TOLERANCE * thermostat:
+            expected = f"{thermostat:g} K, that of the {type(force).__name__} in {field}"
             raise InputError("temperature", expected, temperature)
 
 
@@ -175,17 +180,19 @@ def _check_barostat(system: "openmm.System", pressure: float) -> None:
             continue
         if name != "MonteCarloBarostat":
             raise InputError("pressure", "an isotropic MonteCarloBarostat with it", name)
-        own = force.getDefaultPressure()._value
-        if abs(own - pressure) > TOLERANCE * abs(own):
-            raise InputError("pressure", f"{own:g} bar, that of the System's barostat", pressure)
+        barostat = force.getDefaultPressure()._value
+        if abs(barostat - pressure) > TOLERANCE * abs(barostat):
+            raise InputError(
+                "pressure", f"{barostat:g} bar, that of the System's barostat", pressure
+            )
 
 
-def _same_order(own: np.ndarray, others: np.ndarray, field: str) -> None:
-    wrong = np.flatnonzero(np.abs(own - others) > MASS_TOLERANCE)
+def _same_order(masses: np.ndarray, others: np.ndarray, field: str) -> None:
+    wrong = np.flatnonzero(np.abs(masses - others) > MASS_TOLERANCE)
     if wrong.size:
         k = int(wrong[0])
         expected = "particles in the order of the first system"
-        raise InputError(field, expected, f"mass {own[k]:.4g} for {others[k]:.4g} at {k}")
+        raise InputError(field, expected, f"mass {masses[k]:.4g} for {others[k]:.4g} at {k}")
 
 
 def _notes(field: str, frames: Trajectory) -> tuple[Check, ...]:

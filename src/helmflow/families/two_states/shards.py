@@ -280,13 +280,13 @@ def _works(
             continue
         there = bijector or Identity()
         with torch.no_grad():
-            own = u[side](x[torch.from_numpy(rows[here])])
-            able = torch.isfinite(own)
-            here, own = here[able.numpy()], own[able]
+            u_own = u[side](x[torch.from_numpy(rows[here])])
+            able = torch.isfinite(u_own)
+            here, u_own = here[able.numpy()], u_own[able]
             if not here.size:
                 continue
             samples = x[torch.from_numpy(rows[here])]
-            known = lambda _, own=own: own  # noqa: E731 - its energies are known already
+            known = lambda _, u_own=u_own: u_own  # noqa: E731 - its energies are known already
             w = work(samples, known, u[1 - side], Inverse(there) if side else there)
         works[here] = torch.where(w.isnan(), torch.inf, w).numpy()  # nan: it left the numbers
     return works

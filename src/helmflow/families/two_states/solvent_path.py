@@ -43,8 +43,8 @@ def parameter_slopes(a: ThermodynamicState, b: ThermodynamicState) -> Slopes:
 
     def slopes(x: Particles, lam: float) -> tuple[Values, Particles]:
         near, far = (energy(x) for energy in beside[lam])
-        own, gradient = energies[lam].energy_and_gradient(x)
-        rise = NEAR * near + FAR * far + OWN * own
+        energy_here, gradient = energies[lam].energy_and_gradient(x)
+        rise = NEAR * near + FAR * far + OWN * energy_here
         slope = betas[lam] * rise / (2.0 * steps[lam])
         return torch.nan_to_num(slope, nan=0.0), betas[lam] * gradient
 
@@ -55,8 +55,8 @@ def linear_slopes(a: ThermodynamicState, b: ThermodynamicState) -> Slopes:
     """Those of the path (1 - lambda) u_a + lambda u_b: for changes that are small everywhere."""
 
     def slopes(x: Particles, lam: float) -> tuple[Values, Particles]:
-        own = b if lam > 0.5 else a
-        gradient = own.beta * openmm_energy(own).energy_and_gradient(x)[1]
+        nearer = b if lam > 0.5 else a
+        gradient = nearer.beta * openmm_energy(nearer).energy_and_gradient(x)[1]
         slope = b.reduced_potential(x) - a.reduced_potential(x)
         return torch.nan_to_num(slope, nan=0.0), gradient
 
