@@ -19,13 +19,9 @@ from helmflow.report.drawing import (
     thinned,
 )
 from helmflow.results import Result
+from helmflow.skeleton.checks import OVERLAP
 
 MAX_STAGES = 6
-OVERLAP_LIMIT = 0.03
-"""Below this overlap of neighbours an estimate of their difference is not trusted.
-
-P. V. Klimovich, M. R. Shirts, D. L. Mobley, doi:10.1007/s10822-015-9840-9.
-"""
 
 
 def work_distributions(result: Result, work: Work) -> Drawing | None:
@@ -184,7 +180,7 @@ def overlap_matrix(result: Result, work: Work) -> Drawing | None:
     figure.colorbar(image, ax=axis, label="probability", shrink=0.85)
     if size <= 10:
         for (i, j), value in np.ndenumerate(overlap):
-            weak = abs(i - j) == 1 and value < OVERLAP_LIMIT
+            weak = abs(i - j) == 1 and value < OVERLAP.soft
             light = "white" if value > 0.6 * overlap.max() else "#111827"
             axis.text(
                 j,

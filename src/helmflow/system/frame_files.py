@@ -2,7 +2,9 @@
 
 import io
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
@@ -37,12 +39,13 @@ def read_topology(path: Path) -> "Topology":
 def read_arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Array | None]:
     """Positions and boxes in nm as the file has them; ``InputError(field, ...)`` when unreadable.
 
-    Formats are those of mdtraj, and ``.npz``.
+    Formats are those of mdtraj, and those of `READERS`.
     """
     if not path.exists():
         raise InputError(field, "a readable trajectory", _what(path, None))
     try:
-        positions, boxes = _npz(path) if path.suffix == ".npz" else _loaded(path, topology)
+        read = READERS.get(path.suffix, partial(_loaded, topology=topology))
+        positions, boxes = read(path)
     except UNREADABLE as error:
         if "atoms" in str(error):
             expected = f"{topology.n_atoms} particles, as in the topology"
@@ -59,12 +62,17 @@ def _npz(path: Path) -> tuple[Array, Array | None]:
         return archive["positions"], archive["boxes"] if "boxes" in archive else None
 
 
+READERS: Mapping[str, Callable[[Path], tuple[Array, Array | None]]] = {".npz": _npz}
+"""By suffix, for what mdtraj does not read: positions (n, n_particles, 3) and boxes in nm."""
+
+
 def _loaded(path: Path, topology: "Topology") -> tuple[Array, Array | None]:
     import mdtraj
     from mdtraj.formats.registry import FormatRegistry
 
     if "".join(path.suffixes[-1 - (path.suffix == ".gz") :]) not in FormatRegistry.loaders:
-        raise ValueError("neither .npz nor a format of mdtraj such as .dcd, .nc, .trr or .xtc")
+        others = ", ".join(READERS)
+        raise ValueError(f"neither {others} nor a format of mdtraj such as .dcd, .nc or .xtc")
     # readers explain at length what packages they would like to have
     with redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
