@@ -15,7 +15,7 @@ from helmflow.bijectors.circle_maps import (
 )
 from helmflow.bijectors.elementwise import Composed, ShiftScale
 from helmflow.bijectors.splines import (
-    LEAST_SLOPE,
+    SMALLEST_SLOPE,
     CircularSpline,
     RationalQuadraticSpline,
     _find_bin,
@@ -150,9 +150,9 @@ def test_spline_vectors():
     knots = (
         torch.tensor([-1.0, -0.6, 0.1, 0.5, 1.0], **double),
         torch.tensor([-1.0, -0.2, 0.0, 0.7, 1.0], **double),
-        (torch.tensor([1.5, 0.4, 2.0, 0.8, 0.3], **double) - LEAST_SLOPE).expm1().log(),
+        (torch.tensor([1.5, 0.4, 2.0, 0.8, 0.3], **double) - SMALLEST_SLOPE).expm1().log(),
     )
-    knots[2].sub_(math.log(math.expm1(1.0 - LEAST_SLOPE)))
+    knots[2].sub_(math.log(math.expm1(1.0 - SMALLEST_SLOPE)))
     x = torch.tensor([-0.95, -0.6, -0.3, 0.0, 0.3, 0.7, 0.99], **double)
     wide = tuple(k.expand(7, 5) for k in knots)
     y, log_slope = _find_bin(x, wide[0][:, 1:-1], wide).forward(x)

@@ -97,7 +97,7 @@ class MovedMolecules(Bijector):
         return self.unit * sums.index_add_(1, self.owner, gradient)[:, :-1]
 
     def nearest(self, d: Tensor) -> Tensor:
-        """Vectors d (..., 3) in the unit of x, less the box vectors that they are longer than."""
+        """Vectors d (..., 3) in the unit of x, reduced by the box vectors that they exceed."""
         return d - (d @ self.to_fractions).detach().round() @ self.cell
 
     def _move(

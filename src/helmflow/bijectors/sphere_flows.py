@@ -122,6 +122,7 @@ class SphereRotation(Bijector):
         super().__init__()
         n = dim + 1
         generator = generator or stream(0, "rotation")
+        # of order one whatever the dimension: the rotation starts far from the identity
         angles = 1.5 * torch.randn(n, n, generator=generator, dtype=torch.float64)
         self.angles = nn.Parameter(angles.triu(1) / math.sqrt(0.5 * n))
 

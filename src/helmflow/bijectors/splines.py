@@ -20,11 +20,11 @@ from torch.nn import functional
 from helmflow.bijectors.elementwise import Elementwise
 from helmflow.errors import InputError
 
-LEAST_BIN = 1e-3
+NARROWEST_BIN = 1e-3
 """Narrowest bin, as a fraction of the interval."""
 
-LEAST_SLOPE = 1e-3
-_SLOPE_ONE = math.log(math.expm1(1.0 - LEAST_SLOPE))  # where the slope below is 1
+SMALLEST_SLOPE = 1e-3
+_SLOPE_ONE = math.log(math.expm1(1.0 - SMALLEST_SLOPE))  # where the slope below is 1
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,19 @@ def _find_bin(z: Tensor, along: Tensor, knots: tuple[Tensor, Tensor, Tensor]) ->
 def _knots(logits: Tensor, lower: float, upper: float) -> Tensor:
     """Increasing knots (..., K+1) from ``lower`` to ``upper``, both exact."""
     n_bins = logits.shape[-1]
-    share = LEAST_BIN + (1.0 - LEAST_BIN * n_bins) * logits.softmax(-1)
+    share = NARROWEST_BIN + (1.0 - NARROWEST_BIN * n_bins) * logits.softmax(-1)
     inner = lower + (upper - lower) * share.cumsum(-1)[..., :-1]
     ends = inner.new_full((*inner.shape[:-1], 1), lower), inner.new_full((), upper)
     return torch.cat((ends[0], inner, ends[1].expand(ends[0].shape)), -1)
 
 
 def _slope(parameters: Tensor) -> Tensor:
-    return LEAST_SLOPE + functional.softplus(parameters + _SLOPE_ONE)
+    return SMALLEST_SLOPE + functional.softplus(parameters + _SLOPE_ONE)
 
 
 def _require_bins(n_bins: int) -> None:
-    if not 1 <= n_bins < 1.0 / LEAST_BIN:
-        raise InputError("n_bins", f"1 to {int(1 / LEAST_BIN) - 1} bins", n_bins)
+    if not 1 <= n_bins < 1.0 / NARROWEST_BIN:
+        raise InputError("n_bins", f"1 to {int(1 / NARROWEST_BIN) - 1} bins", n_bins)
 
 
 @final
@@ -128,9 +128,9 @@ class CircularSpline(Elementwise):
 
         Both are (..., n_bins) and positive; heights sum to the period.
         """
-        share = (heights / self.period - LEAST_BIN) / (1.0 - LEAST_BIN * self.n_bins)
-        excess = (slopes - LEAST_SLOPE).clamp_min(LEAST_SLOPE)
-        logits = share.clamp_min(LEAST_BIN).log()
+        share = (heights / self.period - NARROWEST_BIN) / (1.0 - NARROWEST_BIN * self.n_bins)
+        excess = (slopes - SMALLEST_SLOPE).clamp_min(SMALLEST_SLOPE)
+        logits = share.clamp_min(NARROWEST_BIN).log()
         inverse_softplus = excess + (-(-excess).expm1()).log()
         return torch.cat([torch.zeros_like(logits), logits, inverse_softplus - _SLOPE_ONE], -1)
 

@@ -76,7 +76,7 @@ class ParticleEnergy(Energy):
         """
 
     def displacements(self, x: Particles) -> Particles:
-        """Nearest-image displacements of ``x`` from the sites, less their mean over particles."""
+        """Nearest-image displacements of ``x`` from the sites, minus their mean over particles."""
         u = self.cell.minimum_image(x - self.reference.to(x))
         return u - u.mean(dim=1, keepdim=True)
 

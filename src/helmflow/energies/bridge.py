@@ -15,8 +15,8 @@ ValueAndGradient = Callable[[Tensor], tuple[Values, Configs]]
 def differentiable_once(x: Configs, evaluate: ValueAndGradient) -> Values:
     """Energies (batch,) whose gradient is the one that ``evaluate`` returned with them.
 
-    The forces come with the energy, so that a backward pass costs nothing more. Going through
-    the gradient once more raises RuntimeError: it would be a wrong zero.
+    The forces come with the energy, so a backward pass costs nothing more. Differentiating the
+    gradient raises RuntimeError: the result would be a wrong zero.
     """
     return _Bridge.apply(x, evaluate)
 

@@ -47,8 +47,8 @@ class ListedEnergy(ParticleEnergy):
         skin: how much further than the range neighbours are listed.
 
     Raises:
-        InputError: the choice of images matters and was not made, nearest images are asked of a
-            slanted cell, or two sites are closer than ``closest``.
+        InputError: the choice of images matters and was not made, nearest images are requested in
+            a slanted cell, or two sites are closer than ``closest``.
     """
 
     reference: Tensor = field(kw_only=False)
@@ -108,12 +108,12 @@ class ListedEnergy(ParticleEnergy):
     @property
     @abstractmethod
     def usual_skin(self) -> float:
-        """The skin where none is asked for."""
+        """The skin used unless one is given."""
 
     @property
     @abstractmethod
     def closest(self) -> float:
-        """Distance below which two sites of a structure are taken for a mistake."""
+        """Distance below which two sites of a structure count as a mistake."""
 
     def _is_nearest(self) -> bool:
         images = self.images

@@ -39,7 +39,7 @@ class OpenMMEnergy(Energy):
     thread with a context of its own. Barostats, thermostats and the like are left out
     (``ignored`` names them), virtual sites are recomputed from their parents.
 
-    A configuration without a finite energy (particles on top of one another, NaN, a box that is
+    A configuration without a finite energy (particles on top of each other, NaN, a box that is
     NaN or flat) has energy +inf and gradient zero and adds one to ``n_infinite``;
     ``n_evaluations`` counts all.
 
@@ -206,15 +206,15 @@ def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
     from openmm import OpenMMException, System, XmlSerializer
 
     try:
-        found = XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
+        system = XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(field, "a readable XML file", f"{path} ({error})") from error
     except (OpenMMException, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else "damaged"
         raise InputError(field, "an OpenMM System as XML", f"{path} ({first})") from error
-    if not isinstance(found, System):
-        raise InputError(field, "an OpenMM System as XML", f"{path}, a {type(found).__name__}")
-    return found
+    if not isinstance(system, System):
+        raise InputError(field, "an OpenMM System as XML", f"{path}, a {type(system).__name__}")
+    return system
 
 
 def refuse_constraints(system: "openmm.System", field: str = "system") -> None:

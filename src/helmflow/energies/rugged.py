@@ -17,7 +17,7 @@ QUADRATURE = 1024
 class SinesAndCosines(Energy):
     """``U = height sum_i sin(p x_i) cos(q x_(i+1))`` over a chain of angles: (p q)^D minima or so.
 
-    ``frequencies`` (p, q). Neighbours frustrate one another, so that the minima have many depths.
+    ``frequencies`` (p, q). Neighbours frustrate each other, so the minima have many depths.
     """
 
     letter = "T"

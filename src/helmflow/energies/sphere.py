@@ -9,7 +9,7 @@ from helmflow.errors import InputError
 from helmflow.shapes import Configs, Values
 
 UNIT = 1e-6
-"""How far from one the length of a given centre may be; it is then made one."""
+"""How far from one the length of a given centre may be before it is normalised."""
 
 
 class SphereMixture(DirectionMixture):

@@ -215,7 +215,7 @@ def mixture_arrays(
 
 
 def require_radians(field: str, angles: Tensor) -> Tensor:
-    """The angles; raises InputError for one beyond a whole turn, which will be in degrees."""
+    """The angles; raises InputError for one beyond a whole turn, which is probably in degrees."""
     if bool((angles.abs() > TWO_PI).any()):
         raise InputError(field, "radians from -2 pi to 2 pi", angles.abs().max().item())
     return angles

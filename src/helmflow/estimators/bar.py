@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import root_scalar
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from helmflow.errors import InputError
@@ -122,8 +122,9 @@ def _root(forward: FloatArray, reverse: FloatArray) -> float:
         lo, step = lo - step, 2.0 * step
     while imbalance(hi) < 0.0:
         hi, step = hi + step, 2.0 * step
-    solution = root_scalar(imbalance, bracket=(lo, hi), method="brentq", xtol=1e-12, rtol=1e-14)
-    return float(solution.root)
+    rtol = np.float64(1e-14)
+    root, _ = brentq(imbalance, lo, hi, xtol=1e-12, rtol=rtol, full_output=True)
+    return float(root)
 
 
 def _stderrs(p: FloatArray, n_k: tuple[int, int], g: tuple[float, float]) -> tuple[float, float]:

@@ -37,7 +37,7 @@ class Integral:
 
 
 def least_variance(nodes: Nodes) -> Array:
-    """Weights (K, F) of the Stein functions that make the integral's variance least.
+    """Weights (K, F) of the Stein functions that minimise the variance of the integral.
 
     Polynomials in lambda of degree `DEGREE`, fewer for few nodes.
     """

@@ -1,4 +1,4 @@
-"""What flows, densities and recipes need to know about a Riemannian manifold."""
+"""What flows, densities and families need to know about a Riemannian manifold."""
 
 import math
 from abc import ABC, abstractmethod

@@ -37,7 +37,7 @@ def curl(psi: Tensor) -> Tensor:
     """Changes of the links (batch, 2, L0, L1) that a field psi on the plaquettes makes.
 
     ``dtheta_0(n) = psi(n) - psi(n - 1)``, ``dtheta_1(n) = psi(n - 0) - psi(n)``: plaquettes change
-    by ``4 psi(n)`` less the four neighbours, and the sum of all plaquettes stays as it is.
+    by ``4 psi(n)`` minus the four neighbours, and the sum of all plaquettes stays as it is.
     """
     return torch.stack((psi - psi.roll(1, 2), psi.roll(1, 1) - psi), 1)
 

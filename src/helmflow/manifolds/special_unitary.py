@@ -130,7 +130,7 @@ def exponential(x: Tensor) -> Tensor:
 
 
 def hermitian_part(x: Tensor) -> Tensor:
-    """``(X - X^dagger)/(2i)`` less its trace: a traceless Hermitian matrix."""
+    """``(X - X^dagger)/(2i)`` minus its trace: a traceless Hermitian matrix."""
     m = (x - x.mH) / 2j
     one = torch.eye(x.shape[-1], dtype=x.dtype)
     return m - (trace(m) / x.shape[-1])[..., None, None] * one

@@ -1,4 +1,4 @@
-"""Annealed and stochastic flows: maps and Markov chains in turn, with the work they take."""
+"""Annealed and stochastic flows: maps and Markov chains in turn, and the work they do."""
 
 from collections.abc import Sequence
 from typing import final
