@@ -20,6 +20,7 @@ from helmflow.families.flow.training_losses import has_score
 from helmflow.families.path.base import build_base
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.objectives import with_known_gradient
+from helmflow.results import FLOW
 from helmflow.settings import FlowSettings, NetworkSettings, Settings, TrainingSettings
 from helmflow.skeleton.kept import write_kept
 from helmflow.skeleton.run import Run
@@ -115,6 +116,21 @@ def test_an_interrupted_recipe_ends_with_the_same_bits(crystal, tmp_path):
         trained(crystal, tmp_path / "state", stop)
     again = trained(crystal, tmp_path / "state")
     assert torch.equal(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("start", ["base", "lattice"])
+def test_a_reused_flow_keeps_its_own_network_and_start(crystal, tmp_path, start):
+    """The settings of the run that reuses it say nothing of how it was built."""
+    problem, base = crystal
+    network = NetworkSettings(reach=1.1, layers=1, width=4)
+    density = base if start == "base" else lattice_base(problem, 0.1)
+    flow = Flow(density, neighbour_couplings(problem, base, network))
+    made = MadeFlow(flow, flow.bijector, network=network)
+    write_kept(tmp_path / FLOW, recipe(crystal).form.pack(made), {})
+    form, reused = recipe(crystal).form, recipe(crystal).reuse(tmp_path)
+    again = form.unpack(form.pack(reused)).density
+    assert type(again.base) is type(density)
+    assert torch.equal(weights(again), weights(reused.density))
 
 
 def test_files_bring_the_map_back_and_refuse_others(crystal, tmp_path):

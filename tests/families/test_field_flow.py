@@ -16,6 +16,7 @@ from helmflow.estimators.reweighting import kish_ess, reweight
 from helmflow.families import family_of, run
 from helmflow.families.flow.field_flow import (
     FieldRecipe,
+    fresh_field_flow,
     integrator_bias,
     stepped,
     train_field_flow,
@@ -27,6 +28,7 @@ from helmflow.families.samples import sample_flow
 from helmflow.results import FLOW, RunDirectory
 from helmflow.settings import (
     FlowSettings,
+    NetworkSettings,
     SamplingSettings,
     Settings,
     TrainingSettings,
@@ -218,6 +220,19 @@ def test_files_keep_every_weight(finished):
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert again.bijector.n_steps == flow.bijector.n_steps
+
+
+def test_a_reused_flow_keeps_its_own_network(tmp_path):
+    """The settings of the run that reuses it say nothing of how it was built."""
+    problem = LatticeProblem(load_system("lattice/phi4_4"))
+    base, _ = build_base(problem, Settings(base={"kind": "harmonic"}))
+    small = settings("continuous").model_copy(update={"network": NetworkSettings(width=4)})
+    first = FieldRecipe(problem, base, Run("small", small), 1.0)
+    flow = fresh_field_flow(problem, base, small)
+    write_kept(tmp_path / FLOW, first.form.pack(MadeFlow(flow, flow.bijector)), {})
+    form, made = recipe(problem).form, recipe(problem).reuse(tmp_path)
+    again = form.unpack(form.pack(made)).density
+    assert torch.equal(again.bijector.coefficients, flow.bijector.coefficients)
 
 
 def test_a_flow_of_another_action_or_kind_is_refused(finished, tmp_path):

@@ -122,16 +122,15 @@ class CouplingRecipe(FlowRecipe[Problem]):
         density, _ = self._beginning(start)
         bijector = self._untrained(density, self.run.settings.network)
         train_flow(self.problem, density, bijector, self.run, store=stage, samples=path.target)
-        return self._made(start, bijector)
+        return self._made(start, bijector, self.run.settings.network)
 
     def pack(self, flow: MadeFlow) -> Kept:
         """Weights, what they act on, and what it takes to build the networks."""
-        settings = self.run.settings
-        bijector = flow.density.bijector
+        bijector, network = flow.density.bijector, flow.network or self.run.settings.network
         tensors = dict(bijector.state_dict())
         facts = {
-            "network": settings.network.model_dump(),
-            "start": settings.flow.start,
+            "network": network.model_dump(),
+            "start": _start_of(flow),
             "digest": self.problem.system.digest,
         }
         if flow.transport is not None:
@@ -166,7 +165,7 @@ class CouplingRecipe(FlowRecipe[Problem]):
             bijector = LocalCouplings(graph, list(bijector.networks), weights["scale"])
         else:
             bijector.load_state_dict(weights)
-        return self._made((start, transport), bijector)
+        return self._made((start, transport), bijector, network)
 
     @property
     def _digest(self) -> str:
@@ -199,15 +198,21 @@ class CouplingRecipe(FlowRecipe[Problem]):
             return neighbour_couplings(self.problem, density, network)
         return published_couplings(self.problem, network)
 
-    def _made(self, start: "Start", bijector: Bijector) -> MadeFlow:
+    def _made(self, start: "Start", bijector: Bijector, network: NetworkSettings) -> MadeFlow:
         density, transport = self._beginning(start)
         flow = Flow(density, bijector).requires_grad_(False)
         whole = bijector if transport is None else Chain([transport, bijector])
-        return MadeFlow(flow, whole, transport)
+        return MadeFlow(flow, whole, transport, network)
 
 
 Start = tuple[str, FittedFlow | None]
 """What couplings act on: "base", "lattice" or "transport", and that transport."""
+
+
+def _start_of(flow: MadeFlow) -> str:
+    if flow.transport is not None:
+        return "transport"
+    return "lattice" if isinstance(flow.density.base, PinnedNoise) else "base"
 
 
 def train_flow(

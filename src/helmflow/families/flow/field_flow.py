@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -123,16 +124,17 @@ class FieldRecipe(FlowRecipe[LatticeProblem]):
     def fit_steps(self, flow: MadeFlow) -> MadeFlow:
         """As few integration steps as keep the bias of ln Z well below the error asked for."""
         stepped = with_enough_steps(flow.density, self.problem, self.run.settings, self.goal)
-        return MadeFlow(stepped, stepped.bijector)
+        return replace(flow, density=stepped, bijector=stepped.bijector)
 
     def pack(self, flow: MadeFlow) -> Kept:
         """Weights and spectrum of the base, and what it takes to build the networks."""
-        return pack_field_flow(flow.density, self.run.settings.network)
+        return pack_field_flow(flow.density, flow.network or self.run.settings.network)
 
     def build(self, kept: Kept) -> MadeFlow:
         """The same weights on this lattice."""
         flow = unpack_field_flow(kept, self.problem.shape, str(self.run.settings.flow.kind))
-        return MadeFlow(flow, flow.bijector)
+        network = NetworkSettings.model_validate(kept.facts["network"])
+        return MadeFlow(flow, flow.bijector, network=network)
 
 
 def pack_field_flow(flow: Flow, network: NetworkSettings) -> Kept:

@@ -25,7 +25,7 @@ def field_volumes(problem: Problem, flow: PreparedFlow, run: Run) -> Mapping[str
     energy = problem.system.energy
     if not isinstance(energy, Phi4) or flow.made.transport is not None:
         return {}
-    kept = pack_field_flow(flow.made.density, run.settings.network)
+    kept = pack_field_flow(flow.made.density, flow.made.network or run.settings.network)
 
     def resized(shape: Shape) -> Resized | None:
         if any(extent % 2 for extent in shape):

@@ -15,6 +15,7 @@ from helmflow.families.flow.path_samples import PathSamples
 from helmflow.families.path.problem import Problem
 from helmflow.fields.base import TransportField
 from helmflow.fields.whitened import WhitenedField
+from helmflow.settings import NetworkSettings
 from helmflow.skeleton.kept import Form, Kept, read_flow
 from helmflow.skeleton.run import Run, Stage
 
@@ -25,12 +26,14 @@ P = TypeVar("P", bound=Problem)
 class MadeFlow:
     """A flow ready to be sampled: its density, and its map from the base.
 
-    ``transport``: the fitted part of it.
+    ``transport``: the fitted part of it. ``network``: of the trained part of one that is read from
+    a file, where the settings need not say how it was built.
     """
 
     density: Flow
     bijector: Bijector
     transport: FittedFlow | None = None
+    network: NetworkSettings | None = None
 
     @property
     def fields(self) -> Sequence[TransportField] | None:
