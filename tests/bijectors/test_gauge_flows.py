@@ -42,10 +42,6 @@ def jacobian(f, x):
     return torch.autograd.functional.jacobian(f, x, vectorize=True).reshape(n, n)
 
 
-def difference(x, y):
-    return (torch.exp(1j * x) - torch.exp(1j * y)).abs().max()
-
-
 def test_divergence_is_exact():
     flow, x = transport(), links((4, 5), 1)
 
