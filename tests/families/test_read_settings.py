@@ -108,3 +108,8 @@ def test_what_a_run_writes_can_be_read_back(name, method, tmp_path):
     again = load_settings(path, {})
     assert "ema_decay" in again.training.model_fields_set
     assert family.accept(again) == accepted
+
+
+def test_a_name_is_no_system_yet():
+    with pytest.raises(InputError, match=r"system: expected a System, from load_system"):
+        hf.free_energy("lennard_jones/fcc_32")

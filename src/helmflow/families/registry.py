@@ -18,7 +18,9 @@ FAMILIES: dict[str, type[Family] | str] = {
 
 
 def family_of(system: System) -> Family:
-    """The family of a system; raises InputError for a kind that has none."""
+    """The family of a system; raises InputError for a kind that has none, or for no system."""
+    if not isinstance(system, System):
+        raise InputError("system", "a System, from load_system(name or file)", repr(system))
     family: Any = FAMILIES.get(system.kind)
     if family is None:
         raise InputError("kind", f"one of {', '.join(FAMILIES)}", repr(system.kind))
