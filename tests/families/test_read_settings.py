@@ -2,6 +2,7 @@
 
 import pytest
 
+import helmflow as hf
 from helmflow.errors import InputError
 from helmflow.families import family_of, run
 from helmflow.settings import (
