@@ -30,13 +30,11 @@ class Affine(Bijector):
     shift: Tensor
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``shift + scale x`` and ``sum log|scale|``."""
         require_event(x, self.scale.shape)
         log_det = self.scale.abs().log().sum()
         return self.shift + self.scale * x, log_det.expand(x.shape[0])
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """``(y - shift) / scale`` and ``-sum log|scale|``."""
         require_event(y, self.scale.shape)
         log_det = -self.scale.abs().log().sum()
         return (y - self.shift) / self.scale, log_det.expand(y.shape[0])
@@ -63,13 +61,11 @@ class DenseAffine(Bijector):
     shift: Tensor
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``shift + M x`` and ``log|det M|``."""
         require_event(x, self.shift.shape)
         y = (x.flatten(1) @ self.matrix.T).reshape(x.shape) + self.shift
         return y, torch.linalg.slogdet(self.matrix).logabsdet.expand(x.shape[0])
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """``M^-1 (y - shift)`` and ``-log|det M|``."""
         require_event(y, self.shift.shape)
         centred = (y - self.shift).flatten(1)
         x = torch.linalg.solve(self.matrix, centred.T).T.reshape(y.shape)

@@ -42,11 +42,9 @@ class Identity(Bijector):
     """The map that does nothing: ``y = x``, log-determinant zero."""
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``y = x`` and zeros."""
         return x, _zeros(x)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """``x = y`` and zeros."""
         return y, _zeros(y)
 
 
@@ -59,7 +57,6 @@ class Chain(Bijector, Generic[B]):
         self.bijectors = module_list(bijectors)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """All maps first to last, and the sum of their log-determinants."""
         total = _zeros(x)
         for bijector in self.bijectors:
             x, log_det = bijector.forward(x)
@@ -67,7 +64,6 @@ class Chain(Bijector, Generic[B]):
         return x, total
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """All inverses last to first, and the sum of their log-determinants."""
         total = _zeros(y)
         for bijector in reversed(self.bijectors):
             y, log_det = bijector.inverse(y)
@@ -84,11 +80,9 @@ class Inverse(Bijector):
         self.bijector = bijector
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The inverse of the wrapped map."""
         return self.bijector.inverse(x)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The wrapped map."""
         return self.bijector.forward(y)
 
 

@@ -29,7 +29,6 @@ class Bends(Elementwise):
         self.n_parameters = len(self.centres)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The map and the log of its slope."""
         log_slope = torch.zeros_like(x)
         for c, a in zip(self.centres, parameters.unbind(-1), strict=True):
             alpha = STEEPEST * a.tanh()
@@ -39,7 +38,6 @@ class Bends(Elementwise):
         return x, log_slope
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse map, a root of a quadratic at every bend, and the log of its slope."""
         log_slope = torch.zeros_like(y)
         for c, a in zip(reversed(self.centres), reversed(parameters.unbind(-1)), strict=True):
             alpha = STEEPEST * a.tanh()

@@ -36,11 +36,9 @@ class Rotation(Elementwise):
         self.period = period
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """``x + t`` in [0, period), and zeros."""
         return wrap(x + parameters[..., 0], self.period), torch.zeros_like(x)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """``y - t`` in [0, period), and zeros."""
         return wrap(y - parameters[..., 0], self.period), torch.zeros_like(y)
 
 
@@ -54,7 +52,6 @@ class _Mixture(Elementwise):
         self.n_parameters = 3 * n_components
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The angle whose image is y, and minus the log derivative there."""
         x = monotone_inverse(lambda t: self.forward(t, parameters), y, 0.0, 2.0 * math.pi)
         return x, -self.forward(x, parameters)[1]
 
@@ -88,7 +85,6 @@ class MoebiusMixture(_Mixture):
     """
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean lifted angle and the log of the mean slope."""
         rho, a, b = self._parts(parameters)
         shrink = LARGEST_RADIUS * (1.0 + a.square() + b.square()).rsqrt()
         angle, slope = moebius(x.unsqueeze(-1), a * shrink, b * shrink)
@@ -106,7 +102,6 @@ class ProjectionMixture(_Mixture):
     """
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean angle and the log of the mean slope."""
         rho, a, beta = self._parts(parameters)
         alpha = (LARGEST_LOG_SLOPE * torch.tanh(a / LARGEST_LOG_SLOPE)).exp()
         angle, slope = projection(x.unsqueeze(-1), alpha, beta)

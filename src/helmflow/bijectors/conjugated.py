@@ -30,13 +30,11 @@ class Conjugated(Bijector, ABC):
         """z and the way back."""
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """f in these coordinates, and its log-determinant."""
         z, back = self.view(x)
         moved, log_det = self.bijector.forward(z)
         return back(moved), log_det
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The inverse of f in these coordinates, and its log-determinant."""
         z, back = self.view(y)
         moved, log_det = self.bijector.inverse(z)
         return back(moved), log_det
@@ -58,7 +56,6 @@ class Part(Conjugated):
         self.register_buffer("index", index)
 
     def view(self, x: Configs) -> View:
-        """The coordinates at the places."""
         return x[:, self.index], lambda z: x.index_copy(1, self.index, z)
 
 

@@ -50,13 +50,11 @@ class Coupling(Bijector, ABC):
         """The same for x and for its image, but for what moves."""
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The configuration with its part moved, and ``log|det|``."""
         moving, parameters, join = self.split(x)
         moved, log_slope = self.f.forward(moving, parameters)
         return join(moved), log_slope.flatten(1).sum(1)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The configuration with its part moved back, and ``log|det|`` of going back."""
         moved, parameters, join = self.split(y)
         moving, log_slope = self.f.inverse(moved, parameters)
         return join(moving), log_slope.flatten(1).sum(1)

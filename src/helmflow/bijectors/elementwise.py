@@ -37,12 +37,10 @@ class ShiftScale(Elementwise):
     n_parameters = 2
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """``x exp(s) + t`` and ``s``."""
         log_scale, shift = parameters.unbind(-1)
         return x * log_scale.exp() + shift, log_scale
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """``(y - t) exp(-s)`` and ``-s``."""
         log_scale, shift = parameters.unbind(-1)
         return (y - shift) * (-log_scale).exp(), -log_scale
 
@@ -59,7 +57,6 @@ class Composed(Elementwise):
         self.n_parameters = sum(self._sizes)
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """All maps first to last, and the sum of their log derivatives."""
         total = torch.zeros_like(x)
         for f, part in zip(self.maps, parameters.split(self._sizes, -1), strict=True):
             x, log_derivative = f.forward(x, part)
@@ -67,7 +64,6 @@ class Composed(Elementwise):
         return x, total
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """All inverses last to first, and the sum of their log derivatives."""
         total = torch.zeros_like(y)
         parts = parameters.split(self._sizes, -1)
         for f, part in zip(reversed(self.maps), reversed(parts), strict=True):

@@ -95,15 +95,12 @@ class FittedFlow(FixedStepFlow):
         self.chart = Unchanged() if chart is None else chart
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """From t = 0 to t = 1."""
         return self.chart.carry(x, super().forward)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """From t = 1 to t = 0."""
         return self.chart.carry(y, super().inverse)
 
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
-        """dx/dt of coordinates x and its divergence (batch,)."""
         weights = torch.from_numpy(legendre(t, len(self.coefficients))) @ self.coefficients
         return self.field.velocity(x, t, weights)
 

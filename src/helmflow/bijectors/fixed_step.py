@@ -34,11 +34,9 @@ class FixedStepFlow(Bijector):
         return other
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """From t = 0 to t = 1."""
         return self._integrate(x, 0.0, 1.0 / self.n_steps)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """From t = 1 to t = 0."""
         return self._integrate(y, 1.0, -1.0 / self.n_steps)
 
     def _integrate(self, x: Configs, t: float, h: float) -> tuple[Configs, Values]:

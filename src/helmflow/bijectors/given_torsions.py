@@ -55,7 +55,6 @@ class _AtPlaces(Coupling):
         """Parameters of the maps (batch, k, ...)."""
 
     def split(self, x: Configs) -> Split:
-        """z at the places."""
 
         def join(z: Tensor) -> Configs:
             return x.index_copy(1, self.index, z * self.scale + self.shift)
@@ -93,7 +92,6 @@ class GivenTorsions(_AtPlaces):
         self.network = Mlp((n_in, *hidden, math.prod(self.shape)), generator=generator)
 
     def parameters_of(self, x: Configs) -> Tensor:
-        """What the network says, (batch, k, n_parameters)."""
         one = x.new_ones((len(x), 1))  # so that the network is there without any torsion
         features = torch.cat([one, torsion_features(x[:, self.given], ORDERS)], dim=1)
         return self.network(features).unflatten(1, self.shape)
@@ -117,7 +115,6 @@ class TurnedTorsions(_AtPlaces):
         self.register_buffer("fixed", parameters)
 
     def parameters_of(self, x: Configs) -> Tensor:
-        """The same for every row."""
         return self.fixed.expand(len(x), -1, -1)
 
 

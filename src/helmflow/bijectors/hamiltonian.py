@@ -59,11 +59,9 @@ class HamiltonianFlow(Bijector):
         self.kinetic = kinetic_energy if kinetic is None else kinetic
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """(q, p) a time ``step * n_steps`` later, and zeros."""
         return self._run(x, self.step)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """(q, p) that time earlier, and zeros."""
         return self._run(y, -self.step)
 
     def hamiltonian(self, x: Configs) -> Values:

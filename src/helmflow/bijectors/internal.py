@@ -128,7 +128,6 @@ class InternalCoordinates(Bijector):
         return torch.arange(3 + 2 * n, 3 + 3 * n)
 
     def forward(self, x: Particles) -> tuple[Configs, Values]:
-        """Coordinates of positions."""
         if x.shape[1:] != (self.n_atoms, 3):
             raise InputError("x", f"shape (batch, {self.n_atoms}, 3)", tuple(x.shape))
         extended = torch.cat([x, *self._fixed(x[:, self.first])], dim=1)
@@ -142,7 +141,6 @@ class InternalCoordinates(Bijector):
         return q, -(2.0 * b.log() + theta.sin().log()).sum(1)
 
     def inverse(self, y: Configs) -> tuple[Particles, Values]:
-        """Positions of coordinates."""
         n = self.n_atoms - 1
         if y.shape[1:] != (3 * self.n_atoms,):
             raise InputError("q", f"shape (batch, {3 * self.n_atoms})", tuple(y.shape))

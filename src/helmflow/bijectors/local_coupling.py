@@ -155,11 +155,9 @@ class LocalCouplings(Bijector):
         return LocalCouplings(graph, self.networks, self.scale)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The moved displacements and the log-determinant."""
         return self._through(x, self.sweeps.forward)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The original displacements and the log-determinant of going back."""
         return self._through(y, self.sweeps.inverse)
 
     def _through(

@@ -159,11 +159,9 @@ class LoopCouplings(Bijector):
         return [h for level in self.levels.bijectors for h in level.f.maps]
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """Coarse to fine."""
         return self.levels.forward(x)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """Fine to coarse."""
         return self.levels.inverse(y)
 
 

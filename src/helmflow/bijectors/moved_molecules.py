@@ -73,11 +73,9 @@ class MovedMolecules(Bijector):
     to_fractions: Tensor
 
     def forward(self, x: Particles) -> tuple[Particles, Values]:
-        """Every molecule where ``g`` puts its centre."""
         return self._move(x, self.centres.forward)
 
     def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        """Every molecule where the inverse of ``g`` puts its centre."""
         return self._move(y, self.centres.inverse)
 
     def seen(self, x: Particles) -> Particles:

@@ -44,7 +44,6 @@ class ParticleCoupling(Coupling):
         self.shape = (len(self.moved), f.n_parameters)
 
     def split(self, x: Particles) -> Split:
-        """The moved coordinates and what the network says about their maps."""
         features = circular_features(x[..., self.given], self.n_frequencies)
         dtype = next(self.network.parameters()).dtype
         parameters = self.network(features.to(dtype)).to(x.dtype)
@@ -70,11 +69,9 @@ class CircularShift(Bijector):
         self.shift = nn.Parameter(torch.zeros(d, dtype=torch.float64))
 
     def forward(self, x: Particles) -> tuple[Particles, Values]:
-        """``x + shift mod 1`` and zeros."""
         return wrap(x + self.shift.to(x.dtype)), x.new_zeros(len(x))
 
     def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        """``y - shift mod 1`` and zeros."""
         return wrap(y - self.shift.to(y.dtype)), y.new_zeros(len(y))
 
 

@@ -27,7 +27,6 @@ class InCell(Conjugated):
         self.register_buffer("to_fractions", torch.linalg.inv(cell))
 
     def view(self, x: Particles) -> View:
-        """Fractional coordinates."""
         return wrap(x @ self.to_fractions), lambda z: z @ self.cell
 
 
@@ -57,7 +56,6 @@ class Pinned(Conjugated):
         self.register_buffer("sites", (sites[:-1] - sites[-1]) @ self.to_fractions)
 
     def view(self, x: Configs) -> View:
-        """Where the other particles are, seen from the last."""
         require_event(x, torch.Size([3 * len(self.sites) + 3]))
         u = x.view(len(x), len(self.sites) + 1, 3)
         return wrap(self.sites + (u[:, :-1] - u[:, -1:]) @ self.to_fractions), self._displacements

@@ -72,7 +72,6 @@ class PotentialMap(Bijector, ABC):
         """The vector (batch, D) from x to y in the frame at x."""
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``exp_x(grad psi)`` and its log-determinant."""
         v, hessian = self.tangent_jet(x, *self.potential.jet(x))
         return self._move(x, v), self.log_det(v, hessian)
 
@@ -140,19 +139,15 @@ class TorusPotentialMap(PotentialMap):
         self.manifold = Torus(dim)
 
     def tangent_jet(self, x: Configs, gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient and Hessian as they stand."""
         return gradient, hessian
 
     def ambient(self, x: Configs, p: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
-        """The same."""
         return p, P
 
     def stiffness(self, v: Tensor, hessian: Tensor) -> Tensor:
-        """``I + Hess psi``."""
         return hessian + torch.eye(hessian.shape[-1], dtype=hessian.dtype)
 
     def log_det(self, v: Tensor, hessian: Tensor) -> Values:
-        """``log det(I + Hess psi)``."""
         return log_det_positive(self.stiffness(v, hessian))
 
     def _move(self, x: Configs, step: Tensor) -> Configs:

@@ -63,7 +63,6 @@ class LinearPotential(Potential):
         """The basis at points x (batch, n)."""
 
     def jet(self, x: Configs) -> tuple[Tensor, Tensor]:
-        """Gradient and Hessian at x."""
         return self.features(x).jet(self.coefficients)
 
 
@@ -85,13 +84,11 @@ class FourierPotential(LinearPotential):
         self.coefficients = nn.Parameter(torch.zeros(2 * len(half), dtype=torch.float64))
 
     def forward(self, x: Configs) -> Values:
-        """psi (batch,)."""
         phase = x @ self.modes.T
         a, b = (self.coefficients.view(2, -1) / self.modes.square().sum(-1)).unbind()
         return phase.cos() @ a + phase.sin() @ b
 
     def features(self, x: Configs) -> "Features":
-        """Cosines and sines at x."""
         return _FourierFeatures(self.modes, x @ self.modes.T)
 
 
@@ -116,14 +113,12 @@ class _FourierFeatures(Features):
         self.second = (modes.unsqueeze(-1) * modes.unsqueeze(-2)).flatten(1) / square
 
     def jet(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient and Hessian at the points."""
         a, b = coefficients.view(2, -1).unbind()
         gradient = (b * self.cos - a * self.sin) @ self.first
         hessian = -(a * self.cos + b * self.sin) @ self.second
         return gradient, hessian.unflatten(-1, (self.n, self.n))
 
     def pull_back(self, along_gradient: Tensor, along_hessian: Tensor) -> Tensor:
-        """Derivatives of a function of gradient and Hessian along every coefficient."""
         first = along_gradient @ self.first.T
         second = along_hessian.flatten(1) @ self.second.T
         return torch.cat(
@@ -146,11 +141,9 @@ class RadialPotential(LinearPotential):
         self.coefficients = nn.Parameter(torch.zeros(len(centres), dtype=torch.float64))
 
     def forward(self, x: Configs) -> Values:
-        """psi (batch,)."""
         return self._kernel(x) @ self.coefficients
 
     def features(self, x: Configs) -> "Features":
-        """The kernels at x."""
         return _RadialFeatures(self.centres, self.sharpness, self._kernel(x))
 
     def _kernel(self, x: Configs) -> Tensor:
@@ -164,13 +157,11 @@ class _RadialFeatures(Features):
         self.second = (self.first.unsqueeze(-1) * self.first.unsqueeze(-2)).flatten(1)
 
     def jet(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient and Hessian at the points."""
         gradient = self.kernel @ (coefficients[:, None] * self.first)
         hessian = self.kernel @ (coefficients[:, None] * self.second)
         return gradient, hessian.unflatten(-1, (self.n, self.n))
 
     def pull_back(self, along_gradient: Tensor, along_hessian: Tensor) -> Tensor:
-        """Derivatives of a function of gradient and Hessian along every coefficient."""
         return self.kernel * (
             along_gradient @ self.first.T + along_hessian.flatten(1) @ self.second.T
         )
@@ -203,12 +194,10 @@ class SymmetrisedPotential(LinearPotential):
             self.shifts = shifts
 
     def forward(self, x: Configs) -> Values:
-        """psi (batch,)."""
         images = [self.inner(x @ r.T + s) for r, s in self._group()]
         return torch.stack(images).mean(0)
 
     def features(self, x: Configs) -> "Features":
-        """The inner basis at all images of x."""
         images = [self.inner.features(x @ r.T + s) for r, s in self._group()]
         return _SymmetrisedFeatures(images, self.rotations)
 
@@ -229,7 +218,6 @@ class _SymmetrisedFeatures(Features):
         return gradient / len(self.images), hessian / len(self.images)
 
     def pull_back(self, along_gradient: Tensor, along_hessian: Tensor) -> Tensor:
-        """The mean of the derivatives of all images."""
         total = torch.tensor(0.0)
         for features, r in zip(self.images, self.rotations, strict=True):
             total = total + features.pull_back(along_gradient @ r.T, r @ along_hessian @ r.T)

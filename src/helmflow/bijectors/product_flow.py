@@ -38,7 +38,6 @@ class LineAutoregressive(Bijector):
         self.nets = nn.ModuleList(conditioner.network(k, n_out) for k in range(dim))
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """All numbers in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
         given = self.conditioner.require_given(given, x)
         done, total = x[:, :0], torch.zeros_like(x[:, 0])
@@ -48,7 +47,6 @@ class LineAutoregressive(Bijector):
         return done, total
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The same with the predecessors of every number known."""
         require_event(y, torch.Size([self.dim]))
         given = self.conditioner.require_given(given, y)
         numbers, total = [], torch.zeros_like(y[:, 0])
@@ -104,11 +102,9 @@ class ProductAutoregressive(Bijector):
         self.maps = nn.ModuleList(maps)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """All factors in order, and the sum of their log-determinants."""
         return self._run(x, forwards=True)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The same with the predecessors of every factor known."""
         return self._run(y, forwards=False)
 
     def _run(self, x: Configs, *, forwards: bool) -> tuple[Configs, Values]:

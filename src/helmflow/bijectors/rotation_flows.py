@@ -47,7 +47,6 @@ class RotationAutoregressive(Bijector):
         self.second = conditioner.network(3, circle.n_parameters)
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The mapped rotation and the log-determinant."""
         given = self.conditioner.require_given(given, x)
         u, a, b = _to_angles(x)
         u, log_height = self.spline.forward(u, self.height(given))
@@ -56,7 +55,6 @@ class RotationAutoregressive(Bijector):
         return _from_angles(u, a, b), log_height + log_first + log_second
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The same backwards: all conditions are known."""
         given = self.conditioner.require_given(given, y)
         u, a, b = _to_angles(y)
         b, log_second = self.circle.inverse(b, self._of_second(u, a, given))

@@ -47,11 +47,9 @@ class VolumeScaling(Bijector):
     owner: Tensor
 
     def forward(self, x: Particles) -> tuple[Particles, Values]:
-        """From the first box to the second."""
         return self._stretch(x, self.scale)
 
     def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        """From the second box to the first."""
         return self._stretch(y, 1.0 / self.scale)
 
     def _stretch(self, x: Particles, scale: float) -> tuple[Particles, Values]:
@@ -82,11 +80,9 @@ class HarmonicScaling(Bijector):
         self.n_translations = n_translations
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """From the first temperature to the second."""
         return self._stretch(x, self.scale)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """From the second temperature to the first."""
         return self._stretch(y, 1.0 / self.scale)
 
     def _stretch(self, u: Configs, scale: float) -> tuple[Configs, Values]:

@@ -54,7 +54,6 @@ class SineFlow(ScoredFlow):
         return SineField(self.adjacency, self.frequencies)
 
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
-        """v_t(phi) (batch, V) and its divergence (batch,)."""
         require_event(x, self.adjacency.shape[1:2])
         return self.field.velocity(x, t, self._kernels(t))
 

@@ -133,11 +133,9 @@ class SpectralFlow(Bijector):
         self.map = SpectralMap(n_colours, 0, n_bins=n_bins, width=width, generator=generator)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """The mapped matrices and log-determinants in Haar measure."""
         return self.map(x, _nothing(x))
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The same backwards."""
         return self.map.inverse(y, _nothing(y))
 
 

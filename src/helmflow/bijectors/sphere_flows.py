@@ -47,7 +47,6 @@ class RecursiveSphere(Bijector):
         self.angle = conditioner.network(3 * (dim - 1), circle.n_parameters)
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The mapped direction and the log-determinant on the sphere."""
         given = self.conditioner.require_given(given, x)
         heights, angle = _to_cylinders(x, self.dim)
         moved: list[Tensor] = []
@@ -64,7 +63,6 @@ class RecursiveSphere(Bijector):
         return _from_cylinders(moved, new_angle), total + log_slope
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The same backwards: all conditions are known."""
         given = self.conditioner.require_given(given, y)
         heights, angle = _to_cylinders(y, self.dim)
         moved: list[Tensor] = []
@@ -132,11 +130,9 @@ class SphereRotation(Bijector):
         return torch.linalg.matrix_exp(upper - upper.T)
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``R x`` and zeros."""
         return x @ self.matrix().T, torch.zeros_like(x[:, 0])
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """``R' y`` and zeros."""
         return y @ self.matrix(), torch.zeros_like(y[:, 0])
 
 
@@ -160,13 +156,11 @@ class ProjectiveLinear(Bijector):
         return self.free.tril(-1) + torch.diag((diagonal - diagonal.mean()).exp())
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``L x/|L x|`` and its log-determinant."""
         y = x @ self.matrix().T
         length = y.norm(dim=-1, keepdim=True)
         return y / length, -(self.dim + 1) * length[:, 0].log()
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """The same with the inverse of L."""
         x = torch.linalg.solve_triangular(self.matrix(), y.T, upper=False).T
         length = x.norm(dim=-1, keepdim=True)
         return x / length, -(self.dim + 1) * length[:, 0].log()

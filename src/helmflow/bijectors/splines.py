@@ -114,12 +114,10 @@ class CircularSpline(Elementwise):
         self.n_parameters = 3 * n_bins
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The spline and the log of its slope."""
         knots = self._all_knots(parameters)
         return _find_bin(x, knots[0][..., 1:-1], knots).forward(x)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse spline, in closed form, and the log of its slope."""
         knots = self._all_knots(parameters)
         return _find_bin(y, knots[1][..., 1:-1], knots).inverse(y)
 
@@ -165,14 +163,12 @@ class RationalQuadraticSpline(Elementwise):
         self.n_parameters = 3 * n_bins - 1 if linear_tails else 3 * n_bins + 1
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The spline and the log of its slope."""
         knots = self._all_knots(parameters)
         inside = x.clamp(self.lower, self.upper) if self.linear_tails else x
         y, log_slope = _find_bin(inside, knots[0][..., 1:-1], knots).forward(inside)
         return self._with_tails(x, y, log_slope)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse spline, in closed form, and the log of its slope."""
         knots = self._all_knots(parameters)
         inside = y.clamp(self.lower, self.upper) if self.linear_tails else y
         x, log_slope = _find_bin(inside, knots[1][..., 1:-1], knots).inverse(inside)

@@ -69,7 +69,6 @@ class TorusAutoregressive(Bijector):
             self.nets[0].requires_grad_(requires_grad=False)
 
     def forward(self, x: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """All angles in order, and the sum of their log slopes."""
         require_event(x, torch.Size([self.dim]))
         given = self.conditioner.require_given(given, x)
         done: list[Tensor] = [x.new_zeros(0)] * self.dim
@@ -86,7 +85,6 @@ class TorusAutoregressive(Bijector):
         return torch.stack(done, -1), total
 
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
-        """The same with every angle's predecessors known: all at once."""
         require_event(y, torch.Size([self.dim]))
         given = self.conditioner.require_given(given, y)
         angles, seen = y[:, self.order], y[:, self.columns]
@@ -144,7 +142,6 @@ class TorusCoupling(Coupling):
         self.net = conditioner.network(2 * len(self.resting), math.prod(self.shape))
 
     def split(self, x: Configs) -> Split:
-        """The moved angles, and parameters that see the others."""
         require_event(x, torch.Size([self.dim]))
         seen = x[:, self.resting]
         parameters = self.net(torch.cat((seen.cos(), seen.sin()), -1)).unflatten(-1, self.shape)
@@ -174,11 +171,9 @@ class TorusFrame(Bijector):
         self.register_buffer("back", torch.linalg.inv(whole).round())
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        """``M x`` in [0, 2 pi), and zeros."""
         require_event(x, torch.Size([len(self.matrix)]))
         return wrap(x @ self.matrix.T), torch.zeros_like(x[:, 0])
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        """``M^-1 y`` in [0, 2 pi), and zeros."""
         require_event(y, torch.Size([len(self.matrix)]))
         return wrap(y @ self.back.T), torch.zeros_like(y[:, 0])

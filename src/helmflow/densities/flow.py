@@ -22,7 +22,6 @@ class Flow(Density):
         self.bijector = bijector
 
     def require(self, x: Configs) -> None:
-        """The same as for the base."""
         self.base.require(x)
 
     def log_prob(self, x: Configs) -> Values:
@@ -32,7 +31,6 @@ class Flow(Density):
         return self.base.log_prob(z) + log_det
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
-        """Draw n independent samples and their log density, through the forward map."""
         z, log_p = self.base.sample_and_log_prob(n, generator)
         x, log_det = self.bijector.forward(z)
         return x, log_p - log_det

@@ -47,7 +47,6 @@ class FreeField(Density):
         return torch.fft.fft2((self.counts @ self.log_kernel).view(self.shape)).real
 
     def log_prob(self, x: Configs) -> Values:
-        """Log density (batch,) of fields (batch, V)."""
         log_a = self.log_spectrum()
         z = self._scaled(x, (0.5 * log_a).exp())
         return -0.5 * z.square().sum(1) + self._log_normalizer(log_a)

@@ -121,7 +121,6 @@ class Gaussian(Density):
         return z
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Tensor, Values]:
-        """Independent draws and their log densities."""
         u = self.sample(n, generator)
         return u, self.log_prob(u)
 

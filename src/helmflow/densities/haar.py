@@ -28,12 +28,10 @@ class HaarAngles(Density):
         self.shape = require_lattice(shape)
 
     def log_prob(self, x: Configs) -> Values:
-        """Zero for every configuration."""
         require_links(x, self.shape)
         return x.new_zeros(len(x))
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
-        """n independent configurations and zeros."""
         require_count(n)
         x = torch.rand(n, 2, *self.shape, generator=generator, dtype=torch.float64)
         return 2.0 * math.pi * x, x.new_zeros(n)
@@ -48,12 +46,10 @@ class HaarMatrices(Density):
         self.event, self.n_colours = event, require_colours(n_colours)
 
     def log_prob(self, x: Configs) -> Values:
-        """Zero for every configuration."""
         require_special_unitary(x, self.n_colours)
         return torch.zeros(len(x), dtype=torch.float64)
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
-        """n independent configurations and zeros."""
         require_count(n)
         x = haar_matrices((n, *self.event), self.n_colours, generator)
         return x, torch.zeros(n, dtype=torch.float64)

@@ -63,13 +63,11 @@ class PinnedNoise(Density):
         self.n_particles, self.noise = n_particles, noise
 
     def log_prob(self, x: Configs) -> Values:
-        """Log density (batch,)."""
         require_event(x, torch.Size([3 * self.n_particles]))
         u = x.view(len(x), -1, 3)
         return self.noise.log_prob(u[:, :-1] - u[:, -1:]) + 1.5 * math.log(self.n_particles)
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Configs, Values]:
-        """Independent draws (n, 3 n_particles) and their log densities."""
         require_count(n)
         v = self.noise.sample(n, self.n_particles - 1, generator)
         u = torch.cat([v, v.new_zeros(n, 1, 3)], 1)

@@ -66,7 +66,6 @@ class LoopSplitting(Density):
                 self.register_buffer(f"{name}_{level}", table)
 
     def log_prob(self, x: Configs) -> Values:
-        """ln q (batch,) of links, with respect to Haar measure."""
         require_links(x, self.shape)
         fluxes = plaquette_angles(x)
         total = x.new_zeros(len(x))
@@ -80,7 +79,6 @@ class LoopSplitting(Density):
         return total
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Configs, Values]:
-        """n independent configurations and their ln q."""
         require_count(n)
         s = torch.zeros(n, 1, 1, dtype=torch.float64)
         total = s.new_zeros(n)

@@ -33,12 +33,10 @@ class DiagonalNormal(Density):
     scale: Tensor
 
     def log_prob(self, x: Configs) -> Values:
-        """Log density (batch,) of (batch, *event)."""
         require_event(x, self.mean.shape)
         return self._log_prob_of_standard((x - self.mean) / self.scale)
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
-        """Draw n independent samples and their log density."""
         require_count(n)
         z = torch.randn(
             (n, *self.mean.shape),

@@ -31,11 +31,9 @@ class Cotangent(Density):
         self.manifold = manifold
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless rows are points with momenta tangent to the manifold there."""
         require_phase_space(self.manifold, x.detach())
 
     def log_prob(self, x: Configs) -> Values:
-        """Log density (batch,)."""
         q, p = x.chunk(2, -1)
         momenta = -0.5 * p.square().sum(-1) - 0.5 * self.manifold.dim * math.log(2.0 * math.pi)
         if self.flat:
@@ -44,7 +42,6 @@ class Cotangent(Density):
         return momenta - self.manifold.log_volume
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
-        """n independent points of phase space and their log density."""
         require_count(n)
         shape = (n, self.manifold.n_coordinates)
         p = torch.randn(shape, generator=generator, dtype=torch.float64)

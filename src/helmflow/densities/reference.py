@@ -21,16 +21,13 @@ class UniformAndNormal(Density):
         self.manifold = manifold
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless every row of x is a point of the manifold."""
         self.manifold.require(x.detach())
 
     def log_prob(self, x: Configs) -> Values:
-        """Log density (batch,); raises InputError for points that are not on the manifold."""
         self.require(x)
         return self._log_prob(x)
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator) -> tuple[Configs, Values]:
-        """n independent points and their log density."""
         require_count(n)
         parts = [
             factor.uniform(n, generator)

@@ -57,11 +57,9 @@ class TiltedLinks(Density):
         self.accepted = mean + self.sectors[-1] * (1.0 - float(p[0] + 2.0 * p[1:].sum()))
 
     def log_prob(self, x: Configs) -> Values:
-        """ln q (batch,) with respect to Haar measure."""
         return self.loops.log_prob(x) + self._log_sector(x) + self._log_windings(winding_sums(x))
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Configs, Values]:
-        """n independent configurations and their ln q."""
         require_count(n)
         x, log_q = self._of_sectors(n, generator)
         sums, turned = winding_sums(x), []

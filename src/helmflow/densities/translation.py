@@ -28,12 +28,10 @@ class RandomTranslation(Density):
         self.cell = PeriodicCell(cell)
 
     def log_prob(self, x: Particles) -> Values:
-        """Log density (batch,) of positions, invariant under translations."""
         relative = self.cell.wrap(x[:, :-1] - x[:, -1:])
         return self.density.log_prob(relative) - math.log(self.cell.volume)
 
     def sample_and_log_prob(self, n: int, generator: Generator) -> tuple[Particles, Values]:
-        """Independent draws and their log densities."""
         relative, log_q = self.density.sample_and_log_prob(n, generator)
         fractions = torch.rand(n, 1, 3, generator=generator, dtype=torch.float64)
         shift = fractions @ self.cell.matrix

@@ -41,11 +41,9 @@ class JointField(VelocityField):
         self.size = sum(part.size for part in parts)
 
     def stein(self, x: Configs, gradient: Configs, t: float) -> Tensor:
-        """Those of all parts: (size, batch)."""
         return torch.cat([part.stein(x, gradient, t) for part in self.parts])
 
     def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
-        """The sum over all parts."""
         shares = weights.split([part.size for part in self.parts])
         pairs = [p.velocity(x, t, w) for p, w in zip(self.parts, shares, strict=True)]
         zero = torch.tensor(0.0)

@@ -29,7 +29,6 @@ class LocalField(TransportField):
         return torch.stack(rows)
 
     def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Gradient (batch, n) and trace (batch,) of the weighted sum."""
         gradient, trace = torch.zeros_like(u), u.new_zeros(len(u))
         for p, weight in zip(self._powers, weights, strict=True):
             gradient += weight * u ** (p - 1)

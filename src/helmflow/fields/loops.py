@@ -31,12 +31,10 @@ class LoopField(VelocityField):
     size = len(RECTANGLES) + len(WAVES) * len(MEANS)
 
     def stein(self, x: Configs, gradient: Configs, t: float) -> Tensor:
-        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
         velocity, divergence = self._fields(x)
         return divergence - torch.einsum("kbxy,bxy->kb", velocity, gradient)
 
     def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
-        """dP/dt, shaped like x, and its divergence (batch,)."""
         velocity, divergence = self._fields(x)
         return torch.einsum("kbxy,k->bxy", velocity, weights), weights @ divergence
 

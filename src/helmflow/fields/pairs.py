@@ -130,7 +130,6 @@ class PairField(TransportField):
         self.size = 2 + grid.n_radial * len(self._signs)
 
     def stein(self, point: Point) -> Tensor:
-        """S_k at every configuration: (size, batch)."""
         from helmflow.kernels import radial
 
         out = np.empty((self.size, len(point.u)))
@@ -154,7 +153,6 @@ class PairField(TransportField):
         return torch.from_numpy(out)
 
     def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Gradient (batch, n) and trace (batch,) of the weighted sum."""
         from helmflow.kernels import radial
 
         gradient, trace = np.zeros(u.shape), np.zeros(len(u))

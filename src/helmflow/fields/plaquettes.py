@@ -61,7 +61,6 @@ class PlaquetteField(VelocityField):
     size = n_features * N_KERNELS
 
     def stein(self, x: Configs, gradient: Configs, t: float) -> Tensor:
-        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
         features, traces = self._features(x)
         spread = torch.stack(_kernels(gradient), 1).flatten(2)
         along = torch.einsum("fbn,bkn->fkb", features.flatten(2), spread)
@@ -69,7 +68,6 @@ class PlaquetteField(VelocityField):
         return (divergence - along).flatten(0, 1)
 
     def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
-        """dP/dt, shaped like x, and its divergence (batch,)."""
         features, traces = self._features(x)
         table = weights.view(self.n_features, N_KERNELS)
         mixed = torch.einsum("fbxy,fk->kbxy", features, table)

@@ -39,7 +39,6 @@ class TargetField(TransportField):
         self._hessian_trace = hessian_trace
 
     def stein(self, point: Point) -> Tensor:
-        """Stein functions of both: (2, batch)."""
         mirrored = -point.u
         gradient = self._gradient(point.u) if point.gradient is None else point.gradient
         here = torch.linalg.vecdot(gradient, point.direction)
@@ -48,7 +47,6 @@ class TargetField(TransportField):
         return torch.stack([here - traces[0], there - traces[1]])
 
     def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Gradient (batch, n) and trace (batch,) of the weighted sum of both."""
         here, there = weights.tolist()
         gradient = here * self._gradient(u) - there * self._gradient(-u)
         return gradient, here * self._hessian_trace(u) + there * self._hessian_trace(-u)

@@ -62,12 +62,10 @@ class ResponseField(TransportField):
         self._blocks = cells.blocks_of(_first_rows(bonds, cells, covariance))
 
     def stein(self, point: Point) -> Tensor:
-        """S at every configuration: (1, batch)."""
         gradient, trace = self._value(point.u)
         return (torch.linalg.vecdot(gradient, point.direction) - trace)[None]
 
     def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Gradient (batch, n) and trace (batch,) times the weight."""
         gradient, trace = self._value(u)
         return weights[0] * gradient, weights[0] * trace
 

@@ -36,7 +36,6 @@ class SineField(VelocityField):
 
     @torch.no_grad()
     def stein(self, x: Configs, gradient: Configs, t: float) -> Tensor:
-        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
         phase = x[:, None] * self.frequencies[:, None]
         wave = torch.cat([x[:, None], phase.sin()], 1)
         slopes = (phase.cos() * self.frequencies[:, None]).sum(2)
@@ -47,7 +46,6 @@ class SineField(VelocityField):
         return (divergence - work).flatten(0, 1)
 
     def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
-        """v (batch, V) and its divergence (batch,)."""
         kernels = weights.view(-1, len(self.adjacency))
         phase = x[:, None] * self.frequencies[:, None]
         return self.moved(kernels, x, phase.sin()), self.divergence(kernels, phase.cos())

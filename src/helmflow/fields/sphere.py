@@ -59,7 +59,6 @@ class SphereField(VelocityField):
         )
 
     def stein(self, x: Particles, gradient: Particles, t: float) -> Tensor:
-        """``div v_k - v_k . gradient`` of every velocity: (size, batch)."""
         from helmflow.kernels import solvation_fields as kernels
 
         out, radii = np.empty((self.size, len(x))), np.full(len(x), self._radius(t))

@@ -59,7 +59,6 @@ class TripletField(TransportField):
         )
 
     def stein(self, point: Point) -> Tensor:
-        """S_k at every configuration: (size, batch)."""
         from helmflow.kernels import triplets
 
         out = np.empty((self.size, len(point.u)))
@@ -68,7 +67,6 @@ class TripletField(TransportField):
         return torch.from_numpy(out)
 
     def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
-        """Gradient (batch, n) and trace (batch,) of the weighted sum."""
         from helmflow.kernels import triplets
 
         gradient, trace = np.empty(u.shape), np.empty(len(u))

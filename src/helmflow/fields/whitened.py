@@ -51,7 +51,6 @@ class WhitenedField(VelocityField):
         return torch.cat([part.stein(point) for part in (harmonic, *self.parts)])
 
     def velocity(self, x: Configs, t: float, weights: Tensor) -> tuple[Configs, Values]:
-        """dz/dt (batch, n) and its divergence (batch,)."""
         u = self.base.colour(x)
         gradient, trace = torch.zeros_like(u), u.new_zeros(len(u))
         first = 1

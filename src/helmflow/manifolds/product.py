@@ -29,11 +29,9 @@ class Euclidean(Manifold):
         self.log_volume = math.inf
 
     def features(self, x: Configs) -> Tensor:
-        """The numbers themselves."""
         return x
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless x is (batch, dim) of finite numbers."""
         require_rows(x, self.dim)
 
     def uniform(self, n: int, generator: torch.Generator) -> Configs:
@@ -41,15 +39,12 @@ class Euclidean(Manifold):
         raise InputError("manifold", "a compact manifold for a uniform density", repr(self))
 
     def exp(self, x: Configs, v: Configs) -> Configs:
-        """``x + v``."""
         return x + v
 
     def log(self, x: Configs, y: Configs) -> Configs:
-        """``y - x``."""
         return y - x
 
     def quadrature(self, n: int) -> tuple[Tensor, Tensor]:
-        """Raise InputError: the volume is infinite."""
         raise InputError("manifold", "a compact manifold for a grid", repr(self))
 
 
@@ -74,11 +69,9 @@ class Product(Manifold):
 
     @property
     def factors(self) -> tuple[Manifold, ...]:
-        """In the order of their coordinates."""
         return self._factors
 
     def aliases(self, x: Configs) -> list[Configs]:
-        """Those of each factor, the others as they are."""
         parts = x.split(self.sizes, -1)
         return [
             torch.cat((*parts[:k], alias, *parts[k + 1 :]), -1)
@@ -87,33 +80,26 @@ class Product(Manifold):
         ]
 
     def features(self, x: Configs) -> Tensor:
-        """Those of all factors."""
         return self._each(lambda factor, a: factor.features(a), x)
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless every part of x is a point of its factor."""
         require_rows(x, self.n_coordinates)
         for factor, part in zip(self.factors, x.split(self.sizes, -1), strict=True):
             factor.require(part)
 
     def uniform(self, n: int, generator: torch.Generator) -> Configs:
-        """Independent uniform points of all factors."""
         return torch.cat([factor.uniform(n, generator) for factor in self.factors], -1)
 
     def exp(self, x: Configs, v: Configs) -> Configs:
-        """The geodesics of all factors."""
         return self._each(lambda factor, a, b: factor.exp(a, b), x, v)
 
     def log(self, x: Configs, y: Configs) -> Configs:
-        """The shortest vectors of all factors."""
         return self._each(lambda factor, a, b: factor.log(a, b), x, y)
 
     def tangent(self, x: Configs, v: Configs) -> Configs:
-        """The tangent parts in all factors."""
         return self._each(lambda factor, a, b: factor.tangent(a, b), x, v)
 
     def quadrature(self, n: int) -> tuple[Tensor, Tensor]:
-        """The product of the grids of all factors."""
         nodes, weights = self.factors[0].quadrature(n)
         for factor in self.factors[1:]:
             more, w = factor.quadrature(n)

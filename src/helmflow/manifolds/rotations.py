@@ -35,11 +35,9 @@ class Rotations(Manifold):
 
     @property
     def cover(self) -> Sphere:
-        """The sphere of unit quaternions."""
         return self._sphere
 
     def aliases(self, x: Configs) -> list[Configs]:
-        """The opposite quaternions."""
         return [-x]
 
     def features(self, x: Configs) -> Tensor:
@@ -47,15 +45,12 @@ class Rotations(Manifold):
         return rotation_matrix(x).flatten(-2)
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless x is (batch, 4) with rows of length one."""
         self.cover.require(x)
 
     def uniform(self, n: int, generator: torch.Generator) -> Configs:
-        """Independent rotations of Haar measure, (n, 4)."""
         return self.cover.uniform(n, generator)
 
     def exp(self, x: Configs, v: Configs) -> Configs:
-        """The great circle of quaternions that leaves x with velocity v, at time one."""
         return self.cover.exp(x, v)
 
     def log(self, x: Configs, y: Configs) -> Configs:
@@ -64,7 +59,6 @@ class Rotations(Manifold):
         return self.cover.log(x, nearer)
 
     def tangent(self, x: Configs, v: Configs) -> Configs:
-        """The part of v orthogonal to x."""
         return self.cover.tangent(x, v)
 
     def quadrature(self, n: int) -> tuple[Tensor, Tensor]:

@@ -30,18 +30,15 @@ class Sphere(Manifold):
         self.grid_sizes = {1: (256, 384), 2: (96, 128), 3: (28, 36)}.get(dim)
 
     def features(self, x: Configs) -> Tensor:
-        """The unit vectors themselves."""
         return x
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless x is (batch, dim + 1) with rows of length one."""
         require_rows(x, self.n_coordinates)
         excess = (x.norm(dim=-1) - 1.0).abs()
         if len(x) and not bool(excess.max() <= UNIT_TOLERANCE):
             raise InputError("x", "unit vectors", f"length off by {excess.max().item():.3g}")
 
     def uniform(self, n: int, generator: torch.Generator) -> Configs:
-        """Independent uniform unit vectors (n, dim + 1)."""
         x = torch.randn(n, self.n_coordinates, generator=generator, dtype=torch.float64)
         return normalised(x)
 
@@ -60,7 +57,6 @@ class Sphere(Manifold):
         return across * torch.where(tiny, 1.0, ratio)
 
     def tangent(self, x: Configs, v: Configs) -> Configs:
-        """The part of v orthogonal to x."""
         return v - (x * v).sum(-1, keepdim=True) * x
 
     def tangent_basis(self, x: Configs) -> Tensor:

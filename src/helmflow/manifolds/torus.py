@@ -33,18 +33,15 @@ class Torus(Manifold):
         self.grid_sizes = {1: (512, 768), 2: (192, 256)}.get(dim)
 
     def features(self, x: Configs) -> Tensor:
-        """Cosines and sines, (batch, 2 dim)."""
         return torch.cat((x.cos(), x.sin()), -1)
 
     def require(self, x: Configs) -> None:
-        """Raise InputError unless x is (batch, dim) with every angle in [0, 2 pi)."""
         require_rows(x, self.dim)
         inside = (x >= 0.0) & (x < TWO_PI)
         if not bool(inside.all()):
             raise InputError("x", "angles in [0, 2 pi)", x[~inside][0].item())
 
     def uniform(self, n: int, generator: torch.Generator) -> Configs:
-        """Independent uniform angles (n, dim)."""
         return TWO_PI * torch.rand(n, self.dim, generator=generator, dtype=torch.float64)
 
     def exp(self, x: Configs, v: Configs) -> Configs:

@@ -52,7 +52,6 @@ class FlowResiduals(Residuals):
                 learned[name].copy_(value)
 
     def values(self, parameters: Tensor) -> Tensor | None:
-        """The works, or None if one is not finite."""
         with torch.no_grad():
             x, log_det = functional_call(self.flow.bijector, self._named(parameters), (self.z,))
             work = self.u(x) + self.log_base - log_det

@@ -83,7 +83,6 @@ class GaussianFit(MapFit):
         self.shrinkage = shrinkage
 
     def fit(self, states: TwoStates, generator: Generator) -> Bijector:
-        """The map with the shrinkage of least held-out dissipation <w_F> + <w_R>."""
         inner = states.through(self.coordinates) if self.coordinates is not None else states
         if min(len(inner.x_a), len(inner.x_b)) < 3:
             raise InputError("samples", "at least 3 samples a side to fit a map", len(inner.x_a))

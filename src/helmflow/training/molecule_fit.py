@@ -57,7 +57,6 @@ class MoleculeFit(MapFit):
         self.trained: list[Trained] = []
 
     def fit(self, states: TwoStates, generator: Generator) -> Bijector:
-        """Coordinates centred on the samples, and the map of the stiff ones."""
         coordinates, stiff, soft = self._coordinates(states)
         inner = states.through(coordinates)
         parts = {k: getattr(inner, k)[:, stiff] for k in ("x_a", "x_b", "held_a", "held_b")}

@@ -56,7 +56,6 @@ class PeriodicFit(MapFit):
         self.trained: list[Trained] = []
 
     def fit(self, states: TwoStates, generator: Generator) -> Bijector:
-        """The map with the weights of least held-out dissipation."""
         couplings = particle_couplings(**self.sizes, generator=generator)
         made = MovedMolecules(InCell(couplings, self.around.cell), self.around)
         if self.first is None:

@@ -62,7 +62,6 @@ class PotentialResiduals(Residuals):
         return other
 
     def values(self, parameters: Tensor) -> Tensor | None:
-        """Residuals, or None if the map folds at a node."""
         with torch.no_grad():
             jet = self.bijector.tangent_jet(self.nodes, *self.features.jet(parameters))
             log_det = self.bijector.log_det(*jet)

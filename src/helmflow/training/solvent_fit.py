@@ -71,7 +71,6 @@ class SolventFit(MapFit):
         self.fitted: list[TransportFit] = []
 
     def fit(self, states: TwoStates, generator: Generator) -> Bijector:
-        """The map, or the identity where that is better."""
         sides = torch.cat([states.x_a, states.held_a]), torch.cat([states.x_b, states.held_b])
         held = len(states.held_a) / len(sides[0])
         plain = MovedMolecules(Identity(), self.around)

@@ -125,7 +125,6 @@ class CouplingRecipe(FlowRecipe[Problem]):
         return self._made(start, bijector, self.run.settings.network)
 
     def pack(self, flow: MadeFlow) -> Kept:
-        """Weights, what they act on, and what it takes to build the networks."""
         bijector, network = flow.density.bijector, flow.network or self.run.settings.network
         tensors = dict(bijector.state_dict())
         facts = {

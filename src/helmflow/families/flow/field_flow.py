@@ -127,11 +127,9 @@ class FieldRecipe(FlowRecipe[LatticeProblem]):
         return replace(flow, density=stepped, bijector=stepped.bijector)
 
     def pack(self, flow: MadeFlow) -> Kept:
-        """Weights and spectrum of the base, and what it takes to build the networks."""
         return pack_field_flow(flow.density, flow.network or self.run.settings.network)
 
     def build(self, kept: Kept) -> MadeFlow:
-        """The same weights on this lattice."""
         flow = unpack_field_flow(kept, self.problem.shape, str(self.run.settings.flow.kind))
         network = NetworkSettings.model_validate(kept.facts["network"])
         return MadeFlow(flow, flow.bijector, network=network)

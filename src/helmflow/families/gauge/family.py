@@ -116,7 +116,6 @@ class GaugeFamily(Family):
         return PreparedGauge(tensors, integral)
 
     def keeps_flow(self, settings: Settings) -> bool:
-        """Every run does."""
         return True
 
     def flow(self, run: Run) -> tuple[Density, ReducedPotential]:

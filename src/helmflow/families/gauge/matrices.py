@@ -63,12 +63,10 @@ class MatrixTheory(GaugeTheory):
 
     @property
     def couplings(self) -> dict[str, float | str]:
-        """The number of colours as well."""
         return super().couplings | {"n_colours": self.n_colours}
 
     @property
     def fit_evaluations(self) -> int:
-        """Of the training."""
         return self._plan.steps * self._plan.batch
 
     @property
@@ -103,7 +101,6 @@ class MatrixTheory(GaugeTheory):
         return self.kept(bijector)
 
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
-        """The flow with these weights."""
         bijector = self.bijector(tensors).requires_grad_(requires_grad=False)
         return FittedGauge(Flow(self.base, bijector), self.named(bijector), dict(tensors))
 

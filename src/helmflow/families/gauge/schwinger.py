@@ -120,7 +120,6 @@ class SchwingerTheory(GaugeTheory):
         return {**tensors, "coefficients": coefficients}
 
     def load(self, tensors: Mapping[str, Tensor]) -> FittedGauge:
-        """The flow with these coefficients on this base."""
         beta, windings = float(tensors["beta"]), tensors["windings"].tolist()
         base = TiltedLinks(
             self.shape,
@@ -146,7 +145,6 @@ class SchwingerTheory(GaugeTheory):
         }
 
     def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
-        """A random angle at every site."""
         return turned_angles(x, generator)
 
     def baselines(self) -> Baselines:

@@ -36,23 +36,19 @@ class SingleLinkTheory(MatrixTheory):
 
     @property
     def couplings(self) -> dict[str, float | str]:
-        """Every coefficient as well."""
         c = {f"c_{k}": value for k, value in enumerate(self.energy.coefficients, start=1)}
         return super().couplings | c
 
     def bijector(self, tensors: Mapping[str, Tensor] | None) -> Bijector:
-        """Splines of the eigenangles."""
         flow = SpectralFlow(self.n_colours)
         if tensors is not None:
             require_tensors(flow, tensors, f"one SU({self.n_colours}) matrix")
         return flow
 
     def named(self, bijector: Bijector) -> str:
-        """Weights counted."""
         return f"Haar, spectral flow of {sum(p.numel() for p in bijector.parameters())} weights"
 
     def kept(self, bijector: Bijector) -> Mapping[str, Tensor]:
-        """All of its state."""
         return bijector.state_dict()
 
     def observables(self, x: Configs) -> Mapping[str, Values]:
@@ -64,7 +60,6 @@ class SingleLinkTheory(MatrixTheory):
         return traces
 
     def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
-        """Conjugated by random matrices."""
         g = haar_matrices((len(x),), self.n_colours, generator)
         return g @ x @ g.mH
 

@@ -44,7 +44,6 @@ class SUTheory(MatrixTheory):
         return self._couplings(self.shape, tensors)
 
     def named(self, bijector: LoopCouplings) -> str:
-        """Maps and weights counted."""
         size = sum(p.numel() for p in bijector.parameters())
         return f"Haar, {len(bijector.maps)} loop couplings of {size} weights"
 
@@ -62,11 +61,9 @@ class SUTheory(MatrixTheory):
         return flow, self.run.budget.count(u)
 
     def observables(self, x: Configs) -> Mapping[str, Values]:
-        """The mean plaquette."""
         return {PLAQUETTE: mean_traces(x).mean((1, 2))}
 
     def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
-        """A random matrix at every site."""
         g = haar_matrices((len(x), *self.shape), self.n_colours, generator)
         return torch.stack([g @ x[:, mu] @ g.roll(-1, mu + 1).mH for mu in (0, 1)], 1)
 

@@ -94,7 +94,6 @@ class U1Theory(GaugeTheory):
 
     @property
     def fit_evaluations(self) -> int:
-        """Of the choice of steps."""
         known_steps = self.start == self.beta or self.settings.flow.steps is not None
         return 0 if known_steps else 2 * INTEGRATOR_SAMPLES
 
@@ -178,13 +177,11 @@ class U1Theory(GaugeTheory):
         return flow, self.run.budget.count(U1Wilson(shape, beta=self.beta))
 
     def observables(self, x: Configs) -> Mapping[str, Values]:
-        """Mean plaquette, squared topological charge, topological charge."""
         charge = topological_charge(x)
         plaquette = torch.cos(plaquette_angles(x)).mean((1, 2))
         return {"<cos P>": plaquette, "<Q^2>": charge.square(), "Q": charge}
 
     def gauge_transformed(self, x: Configs, generator: Generator) -> Configs:
-        """A random angle at every site."""
         return turned_angles(x, generator)
 
     def baselines(self) -> Baselines:
