@@ -127,7 +127,7 @@ def test_one_line_for_a_person():
         method="fep",
         grade="B",
     )
-    assert str(field) == "ln Z = 9.2914(3)  (fep; grade B)"
+    assert str(field) == "ln Z = 9.2914(3)  (fep; grade B, one-sided)"
 
 
 def test_deviation_combines_both_errors():
@@ -143,9 +143,12 @@ def test_grades():
     hard = Check("overlap", 0.01, 0.03, False, "hard")
     assert grade([passed], one_sided=False)[0] == "A"
     assert grade([passed], one_sided=True)[0] == "B"
-    assert grade([passed, soft], one_sided=False)[0] == "B"
-    assert grade([soft, soft], one_sided=True)[0] == "C"
-    assert grade([soft] * 5, one_sided=False)[0] == "D"
+    assert grade([passed, soft], one_sided=False)[0] == "C"
+    assert grade([passed, soft], one_sided=True)[0] == "C"
+    assert grade([soft, soft], one_sided=True)[0] == "D"
+    assert "with care" not in grade([soft] * 5, one_sided=False)[1]
+    by_chance = Check("halves", 3.0, 2.8, False, chance=0.0027)
+    assert "with probability 0.003" in grade([by_chance], one_sided=False)[1]
     letter, reason = grade([passed, soft, hard], one_sided=False)
     assert letter == "F"
     assert "overlap is 0.01 where >= 0.03 is needed" in reason

@@ -220,3 +220,14 @@ def test_three_kills(tmp_path, rng):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_twenty_kills(name, tmp_path, rng):
     kill_and_resume(name, tmp_path, rng, 20)
+
+
+def test_comparisons_that_fail_softly_are_sampled_again(monkeypatch, tmp_path):
+    once, _ = whole_run("lattice/phi4_4", tmp_path / "once")
+    monkeypatch.setattr("helmflow.families.path.family.failed_by_chance", lambda checks: True)
+    whole, n_events = whole_run("lattice/phi4_4", tmp_path / "again")
+    sweeps = [1 + directory.read_work()["step"].max() for directory in (once, whole)]
+    assert sweeps[1] == 2 * sweeps[0]
+    for moment in (n_events - 3, n_events - 2):
+        resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(moment), [moment])
+        assert_same_outcome(whole, resumed)

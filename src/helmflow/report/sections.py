@@ -9,12 +9,12 @@ from helmflow.results import Check, Result
 
 GRADES = {
     "A": ("#15803d", "certified"),
-    "B": ("#4d7c0f", "good"),
+    "B": ("#4d7c0f", "one-sided"),
     "C": ("#a16207", "with care"),
     "D": ("#c2410c", "doubtful"),
     "F": ("#b91c1c", "failed"),
 }
-_EFFECTS = {"hard": "grade F", "soft": "one grade lower"}
+_EFFECTS = {"hard": "grade F", "soft": "C, with others D"}
 _RELATIONS = {"<=": "≤", ">=": "≥"}
 QUANTITIES = {
     "helmholtz_free_energy": "Helmholtz free energy",

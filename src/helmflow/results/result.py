@@ -20,7 +20,8 @@ PACKAGES = ("helmflow", "torch", "numpy", "scipy", "numba", "pymbar", "arviz-sta
 class Check:
     """One line of the certificate: a measured ``value`` against the ``limit`` it must respect.
 
-    A failed ``hard`` check makes the grade F; a failed ``soft`` one costs one grade.
+    A failed ``hard`` check makes the grade F, a failed ``soft`` one C, several D. Of a comparison
+    ``chance`` is the probability that a sound run deviates at least as much.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Check:
     passed: bool
     severity: Literal["hard", "soft"] = "soft"
     explanation: str = ""
+    chance: float | None = None
 
     @property
     def relation(self) -> str:
@@ -186,8 +188,13 @@ class Result:
         text = format_uncertainty(self.value, self.stderr)
         return text if self.unit == "nat" else f"{text} {self.unit}"
 
+    @property
+    def verdict(self) -> str:
+        """The grade, and for B what it means: ``B, one-sided``."""
+        return "B, one-sided" if self.grade == "B" else self.grade
+
     def __str__(self) -> str:
-        return f"{self.symbol} = {self.number}  ({self.method}; grade {self.grade})"
+        return f"{self.symbol} = {self.number}  ({self.method}; grade {self.verdict})"
 
     def to_json(self) -> str:
         """The text of ``result.json``: strict JSON, None and empty lists left out.
@@ -269,19 +276,23 @@ def own_version() -> str:
 def grade(checks: Sequence[Check], *, one_sided: bool) -> tuple[str, str]:
     """The grade ``A``..``F`` of a set of checks and one plain sentence that says why.
 
-    A failed hard check gives F. Otherwise A, B, C, D for none, one, two, more failed soft checks;
-    samples from one side only cannot show a missed mode, so they never get more than B.
+    F: a hard check failed. D: several soft ones. C: one. B: none, but the samples come from one
+    side only, which cannot show a missed region. A: none, with evidence from both sides.
     """
     hard = [check for check in checks if not check.passed and check.severity == "hard"]
     soft = [check for check in checks if not check.passed and check.severity == "soft"]
     if hard:
         return "F", f"The number cannot be trusted: {_failures(hard)}."
-    letter = "ABCD"[min(len(soft), 3)]
+    if len(soft) > 1:
+        return "D", f"Several checks failed: {_failures(soft)}."
     if soft:
-        return letter, f"Usable with care: {_failures(soft)}."
+        by_chance = ""
+        if soft[0].chance is not None:
+            by_chance = f"; a sound run deviates as much with probability {soft[0].chance:.1g}"
+        return "C", f"Usable with care: {_failures(soft)}{by_chance}."
     if one_sided:
         return "B", (
-            "All checks passed, but the samples come from one side only, which cannot "
+            "One-sided: all checks passed, but the samples come from one side only, which cannot "
             "show a missed region."
         )
     return "A", f"All {len(checks)} checks passed."

@@ -1,14 +1,16 @@
 """Every check of the certificate with its limits, each in one place, with their source."""
 
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import erfc, ndtri
 from scipy.stats import chi2
 
 from helmflow.estimators.estimate import Estimate
-from helmflow.results import Check, Observable
+from helmflow.results import Check, Observable, ReferenceDeviation
 
 Array = np.ndarray
 
@@ -22,16 +24,18 @@ class Limit:
 
 
 # Overlap and effective samples: Mey et al., doi:10.33011/livecoms.2.1.18378; k-hat: Vehtari et
-# al., arXiv:1507.02646. What has no source is two, three or four standard errors, chosen so that
-# a sound run fails one of its checks about once in fifty.
+# al., arXiv:1507.02646.
 EFFECTIVE_SAMPLES = Limit(50.0, 10.0)
 OVERLAP = Limit(0.03, 0.001)
 PARETO_K = Limit(0.7, 1.0)
-DISAGREEMENT = Limit(2.0, 6.0)
-"""Of two estimates that share no samples, in standard errors."""
+COMPARISONS = Limit(0.02, 1e-4)
+"""Probability that any comparison of a sound run deviates as much; see `jointly`."""
 
-DISAGREEMENT_OF_LINKS = Limit(3.0, 6.0)
-"""Of the flow of a gauge theory and the integration that it was fitted to."""
+KNOWN = 4.0
+"""Combined standard errors from a known value beyond which the number is wrong."""
+
+NEGLIGIBLE = 1e-3
+"""Of the error asked for: what tables and integrators may add where nothing fluctuates."""
 
 EXACT = Limit(4.0, 8.0)
 """Of observables from what is known of them, in standard errors."""
@@ -57,8 +61,8 @@ GRID = Limit(4.0, 10.0)
 NOTICEABLE = 0.01
 """Nats that matter, however small the errors are."""
 
-CHANCE = Limit(1e-2, 1e-6)
-"""Probability of a scatter at least as large."""
+CHANCE = 1e-6
+"""Probability of a scatter at least as large, below which an error bar is not believed."""
 
 CONSISTENT = 3.0
 """Of two estimates of one run, such as those of its halves, in standard errors."""
@@ -68,9 +72,6 @@ ONE_OF_MANY = 4.0
 
 LEFT_THEIR_SITE = Limit(1e-3, 1e-2)
 """Fraction of particles further than half a bond from their site: the crystal melts."""
-
-SECOND_LAW = Limit(3.0, 5.0)
-"""By which the upper bound lies below the lower one, in standard errors."""
 
 LEFT_OUT = Limit(1e-3, 0.05)
 """Samples that have no finite energy in their own state, of all."""
@@ -146,15 +147,72 @@ def overlap(value: float, meaning: str) -> Check:
     return at_least("overlap", value, OVERLAP.soft, meaning, hard=OVERLAP.hard)
 
 
-def agreement(
-    name: str,
-    a: Estimate,
-    b: Estimate,
-    meaning: str = "standard errors",
-    limit: Limit = DISAGREEMENT,
-) -> Check:
+def comparison(name: str, sigmas: float, meaning: str = "standard errors") -> Check:
+    """A difference in standard errors, with the probability that a sound run exceeds it."""
+    soft, hard = deviation_of(COMPARISONS.soft), deviation_of(COMPARISONS.hard)
+    check = at_most(name, sigmas, soft, meaning, hard=hard)
+    return replace(check, chance=float(erfc(sigmas / math.sqrt(2.0))))
+
+
+def deviation_of(chance: float) -> float:
+    """Standard errors that a normal deviate exceeds, up or down, with this probability."""
+    return -float(ndtri(0.5 * chance))
+
+
+def jointly(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The comparisons among the checks tested together, the others as they are.
+
+    Of m comparisons each may deviate as a sound run does with probability `COMPARISONS` / m, so
+    that the probability of any false alarm is at most `COMPARISONS`, whatever their correlation
+    (Bonferroni).
+    """
+    m = max(1, sum(check.chance is not None for check in checks))
+    soft, hard = deviation_of(COMPARISONS.soft / m), deviation_of(COMPARISONS.hard / m)
+    return tuple(
+        check
+        if check.chance is None
+        else replace(
+            at_most(check.name, check.value, soft, check.explanation, hard=hard),
+            chance=check.chance,
+        )
+        for check in checks
+    )
+
+
+def failed_by_chance(checks: Sequence[Check]) -> bool:
+    """Whether comparisons failed softly and nothing else did: more samples may show why."""
+    failed = [check for check in jointly(checks) if not check.passed]
+    return bool(failed) and all(c.chance is not None and c.severity == "soft" for c in failed)
+
+
+def finite(value: float, stderr: float) -> list[Check]:
+    """A number or an error that is not finite is no result; no check where both are."""
+    if math.isfinite(value) and math.isfinite(stderr):
+        return []
+    largest = sys.float_info.max
+    size = math.hypot(value, stderr)
+    return [at_most("finite value and error", size, largest, "of the result", hard=largest)]
+
+
+def known_value(
+    value: float, references: Sequence[ReferenceDeviation], goal: float
+) -> list[Check]:
+    """Whether the result is what the system file says it is; no check where that is unknown."""
+    negligible = max(NEGLIGIBLE * goal, rounding(value))
+    off = {
+        row.source: 0.0 if abs(value - row.value) <= negligible else abs(row.deviation_sigma)
+        for row in references
+        if row.deviation_sigma is not None
+    }
+    if not off:
+        return []
+    source, worst = max(off.items(), key=lambda item: item[1])
+    return [at_most("known value", worst, KNOWN, f"combined errors, {source}", hard=KNOWN)]
+
+
+def agreement(name: str, a: Estimate, b: Estimate, meaning: str = "standard errors") -> Check:
     """Whether two estimates that share no samples agree."""
-    return at_most(name, sigmas(a, b), limit.soft, meaning, hard=limit.hard)
+    return comparison(name, sigmas(a, b), meaning)
 
 
 def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the steps") -> Check:
@@ -191,7 +249,7 @@ def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:
 
 def halves_agree(first: Estimate, last: Estimate) -> Check:
     """Whether the second half of a run says what the first half says."""
-    return at_most("halves agree", sigmas(first, last), CONSISTENT, "standard errors")
+    return agreement("halves agree", first, last)
 
 
 def bounds_in_order(sigmas_below: float) -> Check:
@@ -200,8 +258,7 @@ def bounds_in_order(sigmas_below: float) -> Check:
         "standard errors by which the upper bound lies below the lower one, as it does when the "
         "samples of A and B are exchanged"
     )
-    soft, hard = SECOND_LAW.soft, SECOND_LAW.hard
-    return at_most("bounds in order", sigmas_below, soft, meaning, hard=hard)
+    return comparison("bounds in order", sigmas_below, meaning)
 
 
 def of_their_state(name: str, error: float, meaning: str) -> Check:
@@ -222,11 +279,12 @@ def crossings(n: float, meaning: str) -> Check:
     return at_least("crossings", n, CROSSINGS.soft, meaning, hard=CROSSINGS.hard)
 
 
-def chance_of(
-    name: str, total: float, freedom: float, meaning: str, hard: float = -math.inf
-) -> Check:
-    """Whether a chi-squared of ``freedom`` degrees is larger than chance allows."""
-    return at_least(name, float(chi2.sf(total, freedom)), CHANCE.soft, meaning, hard=hard)
+def chance_of(name: str, total: float, freedom: float, meaning: str) -> Check:
+    """Whether a chi-squared of ``freedom`` degrees is larger than chance allows.
+
+    Its value are the standard errors of a normal deviate that is as improbable.
+    """
+    return comparison(name, deviation_of(float(chi2.sf(total, freedom))), meaning)
 
 
 def not_afforded(name: str) -> Check:

@@ -1,14 +1,28 @@
 """From a finding to the result: the one place where results are made."""
 
 from helmflow.results import Cost, ReferenceDeviation, Result, grade
+from helmflow.settings import Settings
+from helmflow.skeleton import checks
 from helmflow.skeleton.quantity import Finding, Quantity
 
 
-def conclude(name: str, seed: int, cost: Cost, quantity: Quantity, finding: Finding) -> Result:
-    """The result of a run: its number, its grade, and how far published values are away."""
+def conclude(
+    name: str, settings: Settings, cost: Cost, quantity: Quantity, finding: Finding
+) -> Result:
+    """The result of a run: its number, its grade, and how far known values are away."""
     value = quantity.value(finding.headline.value)
     stderr = quantity.stderr(finding.headline.stderr)
-    letter, reason = grade(finding.checks, one_sided=finding.one_sided)
+    references = tuple(
+        ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
+        for r in quantity.references
+        if r.quantity == quantity.name
+    )
+    judged = (
+        *checks.jointly(finding.checks),
+        *checks.finite(value, stderr),
+        *checks.known_value(value, references, settings.target_error or 0.0),
+    )
+    letter, reason = grade(judged, one_sided=finding.one_sided)
     return Result(
         system=name,
         quantity=quantity.name,
@@ -22,13 +36,9 @@ def conclude(name: str, seed: int, cost: Cost, quantity: Quantity, finding: Find
         base=finding.base,
         grade=letter,
         reason=reason,
-        checks=finding.checks,
+        checks=judged,
         estimates=tuple(quantity.row(row) for row in (finding.headline, *finding.rows)),
-        references=tuple(
-            ReferenceDeviation.compare(value, stderr, r.value, r.stderr, r.source, r.note)
-            for r in quantity.references
-            if r.quantity == quantity.name
-        ),
+        references=references,
         bounds=None if finding.bounds is None else quantity.bounds(finding.bounds),
         other_units=quantity.in_other_units(value, stderr),
         length_unit=quantity.length_unit,
@@ -37,5 +47,5 @@ def conclude(name: str, seed: int, cost: Cost, quantity: Quantity, finding: Find
         value_exact=finding.value_exact,
         kl_exact=finding.kl_exact,
         cost=cost,
-        seed=seed,
+        seed=settings.seed,
     )

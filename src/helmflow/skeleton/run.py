@@ -93,7 +93,7 @@ class Run:
         if self.directory is not None:
             self.directory.write_work(finding.arrays)
         cost = self.budget.cost()
-        result = conclude(self.name, self.settings.seed, cost, quantity, finding)
+        result = conclude(self.name, self.settings, cost, quantity, finding)
         if self.directory is not None:
             self.directory.write_result(result)
         return result

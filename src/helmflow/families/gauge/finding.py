@@ -22,7 +22,6 @@ from helmflow.results import Check, Observable
 from helmflow.samplers.independence import IndependenceChain
 from helmflow.shapes import Configs
 from helmflow.skeleton.checks import (
-    DISAGREEMENT_OF_LINKS,
     EFFECTIVE_SAMPLES,
     EXACT,
     agreement,
@@ -100,8 +99,7 @@ def _checks(
         at_least("chain", times, least, "autocorrelation times"),
     ]
     if integral is not None:
-        name, limit = "flow against integration", DISAGREEMENT_OF_LINKS
-        checks.append(agreement(name, integral, estimate, limit=limit))
+        checks.append(agreement("flow against integration", integral, estimate))
     elif theory.path_evaluations:
         checks.append(not_afforded("flow against integration"))
     exact = theory.exact.get("log_z")

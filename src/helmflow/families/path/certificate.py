@@ -8,7 +8,6 @@ from helmflow.estimators.estimate import Estimate
 from helmflow.families.path.analysis import Analysis, climb
 from helmflow.results import Check
 from helmflow.skeleton.checks import (
-    DISAGREEMENT,
     LEFT_THEIR_SITE,
     PARETO_K,
     agreement,
@@ -18,7 +17,6 @@ from helmflow.skeleton.checks import (
     overlap,
     pareto_tail,
     rounding,
-    sigmas,
     target_error,
     weights_that_count,
 )
@@ -52,7 +50,7 @@ def _two_sided(analysis: Analysis) -> list[Check]:
     up, down = climb(analysis.rungs, "up"), climb(analysis.rungs, "down")
     least = min(rung.both.diagnostics["overlap"] for rung in analysis.rungs)
     checks = [
-        at_most("forward against reverse", sigmas(up, down), DISAGREEMENT.soft, "standard errors"),
+        agreement("forward against reverse", up, down),
         overlap(least, "least of neighbouring nodes"),
         at_most("pareto k", max(analysis.tails), PARETO_K.soft, "weights to base and to target"),
     ]

@@ -13,17 +13,19 @@ from helmflow.families.flow.field_volumes import field_volumes
 from helmflow.families.flow.prepare import PreparedFlow, prepare_flow, stored_flow
 from helmflow.families.flow.reads import flow_reads
 from helmflow.families.flow.sampler import FlowSampler
-from helmflow.families.path.analysis import analyse
+from helmflow.families.path.analysis import Analysis, analyse
 from helmflow.families.path.base import base_of
 from helmflow.families.path.certificate import certificate
 from helmflow.families.path.finding import finding_of
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import Plan, make_plan
 from helmflow.families.path.problem import Problem
-from helmflow.families.path.rounds import RoundsPlan, sample_in_rounds
+from helmflow.families.path.rounds import RoundsPlan, sample_again, sample_in_rounds
 from helmflow.generalised_work import ReducedPotential
+from helmflow.results import Check
 from helmflow.settings import Settings
 from helmflow.skeleton.budget import Budget
+from helmflow.skeleton.checks import failed_by_chance
 from helmflow.skeleton.quantity import Finding
 from helmflow.skeleton.run import Run
 
@@ -69,10 +71,11 @@ class PathFamily(Family):
             base_name = f"{base_name}, {flow.name}"
         sampler = _sampler(problem, base, flow, plan, run)
         reserve = 0 if flow is None else flow.n_check_evaluations
-        sample_in_rounds(sampler, RoundsPlan(plan, goal, reserve), run)
-        run.tell("cross-check", 0.0)
-        analysis = analyse(sampler.samples())
-        checks = certificate(analysis, goal=goal, displaced=sampler.displaced_fraction())
+        rounds = RoundsPlan(plan, goal, reserve)
+        sample_in_rounds(sampler, rounds, run)
+        analysis, checks = _judged(sampler, goal, run)
+        if failed_by_chance(checks) and sample_again(sampler, rounds, run):
+            analysis, checks = _judged(sampler, goal, run)
         learned = None if flow is None else flow.path.estimate
         finding = finding_of(analysis, sampler, quantity, run, learned=learned)
         arrays = finding.arrays
@@ -87,6 +90,12 @@ class PathFamily(Family):
         problem = self.problem(run.budget)
         base, _ = base_of(problem, run)
         return stored_flow(problem, base, run), lambda u: problem.target(u)[0]
+
+
+def _judged(sampler: LadderSampler, goal: float, run: Run) -> tuple[Analysis, list[Check]]:
+    run.tell("cross-check", 0.0)
+    analysis = analyse(sampler.samples())
+    return analysis, certificate(analysis, goal=goal, displaced=sampler.displaced_fraction())
 
 
 def _sampler(

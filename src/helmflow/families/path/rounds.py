@@ -1,7 +1,7 @@
 """Rounds of sampling until the target error is met, kept every few sweeps."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from helmflow.estimators.estimate import Estimate
 from helmflow.families.path.analysis import effective_samples, headline
@@ -36,7 +36,19 @@ def sample_in_rounds(sampler: LadderSampler, plan: RoundsPlan, run: Run) -> None
 
     Raises ``BudgetError`` when ``max_evaluations`` does not reach the end of the first round.
     """
+    _kept("sampling", sampler, plan, run)
 
+
+def sample_again(sampler: LadderSampler, plan: RoundsPlan, run: Run) -> bool:
+    """As many sweeps once more; whether ``max_rounds`` and ``max_evaluations`` allowed any."""
+    before = sampler.n_sweeps
+    if plan.plan.max_rounds > 1:
+        once = replace(plan.plan, sweeps=before, max_rounds=1)
+        _kept("sampling again", sampler, replace(plan, plan=once), run)
+    return sampler.n_sweeps > before
+
+
+def _kept(name: str, sampler: LadderSampler, plan: RoundsPlan, run: Run) -> None:
     def make(stage: Stage) -> LadderSampler:
         _Rounds(sampler, plan, run, stage).sample()
         return sampler
@@ -45,7 +57,7 @@ def sample_in_rounds(sampler: LadderSampler, plan: RoundsPlan, run: Run) -> None
         sampler.restore(kept.tensors)
         return sampler
 
-    run.once("sampling", make, Form(lambda done: Kept(done.state()), unpack))
+    run.once(name, make, Form(lambda done: Kept(done.state()), unpack))
 
 
 @dataclass
@@ -85,9 +97,10 @@ class _Rounds:
             self.sampler.restore(tensors)
             return
         plan = self.plan.plan
-        self._check_budget(plan)
         self.pending = plan.sweeps
-        self.sampler.burn_in(plan.burn_in, self._burnt)
+        if not self.sampler.n_sweeps:
+            self._check_budget(plan)
+            self.sampler.burn_in(plan.burn_in, self._burnt)
 
     def _check_budget(self, plan: Plan) -> None:
         budget = self.run.budget

@@ -22,14 +22,12 @@ from helmflow.results import Check, Result
 from helmflow.results.exchange import u_nk
 from helmflow.shapes import Configs
 from helmflow.skeleton.checks import (
-    DISAGREEMENT,
     OVERLAP,
-    at_most,
+    agreement,
     effective_samples,
     halves_agree,
     overlap,
     samples_left_out,
-    sigmas,
 )
 from helmflow.skeleton.convergence import convergence
 from helmflow.skeleton.quantity import Finding, Quantity
@@ -166,11 +164,10 @@ def _checks(potentials: Sequence[Array], solution: MultistateEstimate) -> list[C
     ends = solution.difference(0, len(potentials) - 1)
     works = _neighbours(potentials)
     pairs = [w.bar().diagnostics["overlap"] for w in works]
-    off = sigmas(ends, _sum_of_bars(potentials))
     checks = [
         effective_samples(float(solution.n_eff.min()), "least"),
         overlap(min(pairs), "neighbours, two by two"),
-        at_most("mbar against bar", off, DISAGREEMENT.soft, "errors"),
+        agreement("mbar against bar", ends, _sum_of_bars(potentials)),
         second_law(*works),
     ]
     if min(len(p) for p in potentials) >= ENOUGH_FOR_BLOCKS and min(pairs) > OVERLAP.hard:

@@ -149,7 +149,7 @@ def _configurations(
 
 
 def joint_notes(sampled: Sequence[Sampled]) -> list[Check]:
-    """The notes on all trajectories; what is to say of several costs one grade, not several."""
+    """The notes on all trajectories; what several have in common is said once."""
     joint: dict[str, Check] = {}
     for note in (note for s in sampled for note in s.notes):
         first = joint.get(note.name)

@@ -57,7 +57,7 @@ def _below(works: Works) -> float:
 def believable(works: Works) -> bool:
     """Whether the scatter of quarters leaves the error bar a chance."""
     chance = chance_of_quarters(works)
-    return chance is None or chance > CHANCE.hard
+    return chance is None or chance > CHANCE
 
 
 def chance_of_quarters(works: Works) -> float | None:
@@ -84,6 +84,6 @@ def _repeats(works: Works) -> list[Check]:
     first, last = works.part(0.0, 0.5).bar(), works.part(0.5, 1.0).bar()
     meaning = "chance of their scatter"
     return [
-        chance_of("quarters agree", *scatter, meaning, hard=CHANCE.hard),
+        chance_of("quarters agree", *scatter, meaning),
         halves_agree(first, last),
     ]
