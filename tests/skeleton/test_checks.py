@@ -63,7 +63,7 @@ def test_only_soft_comparisons_ask_for_more_samples():
     assert not failed_by_chance([soft, Check("overlap", 0.0, 0.03, False)])
 
 
-def test_a_known_value_more_than_four_errors_away_is_an_F():
+def test_a_known_value_more_than_four_errors_away_is_no_result():
     near = concluded(1.0, 0.01, reference=(1.039, 0.0, "system"))
     far = concluded(1.0, 0.01, reference=(1.041, 0.0, "system"))
     wide = concluded(1.0, 0.01, reference=(1.041, 0.02, "system"))
@@ -76,6 +76,6 @@ def test_a_known_value_more_than_four_errors_away_is_an_F():
 
 
 @pytest.mark.parametrize(("value", "stderr"), [(math.nan, 1.0), (1.0, math.inf), (1.0, math.nan)])
-def test_numbers_that_are_not_finite_are_an_F(value, stderr):
+def test_numbers_that_are_not_finite_are_no_result(value, stderr):
     result = concluded(value, stderr, one_sided=True)
     assert result.grade == "F"
