@@ -11,6 +11,7 @@ from helmflow.families import run
 from helmflow.families.path import crystal
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.families.path.lattice_problem import LatticeProblem
+from helmflow.fields.pairs import PairField
 from helmflow.samplers.hmc import InterpolatedHMC
 from helmflow.settings import SamplingSettings, Settings
 from helmflow.system import load_system
@@ -107,3 +108,19 @@ def test_a_wrong_measure_is_noticed(mistake, monkeypatch):
     monkeypatch.setattr(crystal, "log_measure", mutant)
     with pytest.raises(AssertionError, match="z ="):
         assert_right("ice/mw_cubic_8", "auto")
+
+
+def test_traces_off_by_a_hundredth_are_graded_f(monkeypatch):
+    """Of the pair functions alone: 4.5 error bars, and nothing else tells."""
+    init = PairField.__init__
+
+    def mutant(self, *args, **options):
+        init(self, *args, **options)
+        self._spread *= 1.01
+
+    system, settings = load_system("ice/mw_cubic_64"), Settings(target_error=1.5e-4)
+    assert run(system, settings, None, lambda event: None).grade == "A"
+    monkeypatch.setattr(PairField, "__init__", mutant)
+    result = run(system, settings, None, lambda event: None)
+    assert result.grade == "F"
+    assert "means of control variates" in result.reason

@@ -8,7 +8,7 @@ import pytest
 from helmflow.estimators.estimate import Estimate
 from helmflow.results import Check, Cost
 from helmflow.settings import Settings
-from helmflow.skeleton.checks import at_most, chance_of, comparison, failed_by_chance, jointly
+from helmflow.skeleton.checks import at_most, comparison, failed_by_chance, jointly, scatter
 from helmflow.skeleton.conclude import conclude
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.system import Reference
@@ -50,9 +50,9 @@ def test_false_alarms_of_correlated_comparisons_stay_below_their_limit():
 
 
 def test_a_scatter_is_told_in_standard_errors():
-    assert chance_of("scatter", 9.0, 1.0, "").value == pytest.approx(3.0)
-    assert chance_of("scatter", 0.0, 3.0, "").value == 0.0
-    assert chance_of("scatter", 1e5, 3.0, "").severity == "hard"
+    assert scatter("scatter", 9.0, 1.0, "").value == pytest.approx(3.0)
+    assert scatter("scatter", 0.0, 3.0, "").value == 0.0
+    assert scatter("scatter", 1e5, 3.0, "").severity == "hard"
 
 
 def test_only_soft_comparisons_ask_for_more_samples():

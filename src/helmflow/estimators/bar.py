@@ -10,6 +10,7 @@ from scipy.special import expit
 from helmflow.errors import InputError
 from helmflow.estimators.bootstrap import (
     MIN_EFFECTIVE,
+    NO_OVERLAP,
     asymptotic_covariance,
     bootstrap_free_energies,
 )
@@ -89,6 +90,21 @@ def overlap(w_F: ArrayLike, w_R: ArrayLike, delta_f: float) -> float:
     forward, reverse = as_work("w_F", w_F), as_work("w_R", w_R)
     p = _membership(_arguments(forward, reverse, delta_f))
     return _overlap(p, (forward.size, reverse.size))
+
+
+def bar_response(lower: FloatArray, upper: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """Bennett's delta_f of works of any shape, and what every sample adds to it, to first order.
+
+    With ``p`` the chance that a sample belongs to the other state and ``H = sum p (1 - p)`` over
+    both sides, ``-(p - <p>)/H`` for samples of A, ``(p - <p>)/H`` for those of B; NaN where H is
+    next to nothing. Works as for `bar`, shapes kept.
+    """
+    value = _root(lower.ravel(), upper.ravel())
+    p_a, p_b = (expit(-x) for x in _arguments(lower, upper, value))
+    shared = float((p_a * (1.0 - p_a)).sum() + (p_b * (1.0 - p_b)).sum())
+    if shared < NO_OVERLAP:
+        shared = math.nan
+    return value, -(p_a - p_a.mean()) / shared, (p_b - p_b.mean()) / shared
 
 
 def _overlap(p: FloatArray, n_k: tuple[int, int]) -> float:

@@ -13,7 +13,7 @@ from helmflow.estimators.inputs import FloatArray
 MIN_EFFECTIVE = 10.0
 """Effective samples below which an asymptotic error is not believed."""
 
-_NO_OVERLAP = 1e-6
+NO_OVERLAP = 1e-6
 """Expected number of shared samples below which two states count as disconnected."""
 
 _N_REPLICAS, _MIN_REPLICAS = 100, 25
@@ -67,11 +67,11 @@ def asymptotic_covariance(
         n = rows.shape[0]
         score += g * n / (n - 1) * centred.T @ centred
     diagonal = np.diag(hessian)
-    if diagonal.min() < _NO_OVERLAP:
+    if diagonal.min() < NO_OVERLAP:
         return None
     scale = 1.0 / np.sqrt(diagonal)
     scaled = hessian * np.outer(scale, scale)
-    if np.linalg.eigvalsh(scaled)[0] < _NO_OVERLAP / p.shape[0]:
+    if np.linalg.eigvalsh(scaled)[0] < NO_OVERLAP / p.shape[0]:
         return None
     inverse = np.linalg.inv(scaled) * np.outer(scale, scale)
     covariance = inverse @ score @ inverse

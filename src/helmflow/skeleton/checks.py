@@ -58,6 +58,9 @@ NORMALISED = 1e-6
 GRID = Limit(4.0, 10.0)
 """Of ln Z from that on a grid, in standard errors; an F only where it also exceeds NOTICEABLE."""
 
+QUADRATURE = 3.0
+"""Of the error asked for: what the nodes of an integral may cost; the error bar includes it."""
+
 NOTICEABLE = 0.01
 """Nats that matter, however small the errors are."""
 
@@ -279,12 +282,14 @@ def crossings(n: float, meaning: str) -> Check:
     return at_least("crossings", n, CROSSINGS.soft, meaning, hard=CROSSINGS.hard)
 
 
-def chance_of(name: str, total: float, freedom: float, meaning: str) -> Check:
-    """Whether a chi-squared of ``freedom`` degrees is larger than chance allows.
+def chance_of(name: str, chance: float, meaning: str) -> Check:
+    """A comparison known by its probability: as many standard errors as are as improbable."""
+    return comparison(name, deviation_of(chance), meaning)
 
-    Its value are the standard errors of a normal deviate that is as improbable.
-    """
-    return comparison(name, deviation_of(float(chi2.sf(total, freedom))), meaning)
+
+def scatter(name: str, total: float, freedom: float, meaning: str) -> Check:
+    """Whether a chi-squared of ``freedom`` degrees is larger than chance allows."""
+    return chance_of(name, float(chi2.sf(total, freedom)), meaning)
 
 
 def not_afforded(name: str) -> Check:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import logsumexp
@@ -16,6 +16,7 @@ from helmflow.estimators.fep import fep
 from helmflow.estimators.integration import Integral, thermodynamic_integration
 from helmflow.estimators.mbar import MultistateEstimate, mbar
 from helmflow.estimators.nodes import Nodes, joined
+from helmflow.estimators.rivals import quadrature_error
 
 Array = np.ndarray
 
@@ -38,6 +39,7 @@ class Analysis:
 
     samples: Nodes
     integral: Integral | None
+    quadrature: float  # its error as far as noise does not explain it
     states: MultistateEstimate | None
     rungs: tuple[Rung, ...]
     headline: Estimate
@@ -62,6 +64,11 @@ class Analysis:
             (counts + self.states.f_k)[:, None] - np.outer(self.samples.lam, work), axis=0
         )
         return tuple(pareto_k(-self.samples.lam[end] * work - mixture) for end in (0, -1))
+
+    @property
+    def statistical(self) -> Estimate:
+        """The headline without the error of its quadrature."""
+        return self.headline if self.integral is None else self.integral.estimate
 
     @property
     def n_eff(self) -> float:
@@ -94,14 +101,26 @@ def analyse(samples: Nodes) -> Analysis:
     )
     several = len(samples.lam) > 2
     integral = thermodynamic_integration(samples) if several else None
+    quadrature = 0.0 if integral is None else _excess(quadrature_error(samples, integral))
     return Analysis(
         samples=samples,
         integral=integral,
+        quadrature=quadrature,
         states=_multistate(samples, g) if several else None,
         rungs=rungs,
-        headline=integral.estimate if integral is not None else headline(samples),
+        headline=_widened(
+            headline(samples) if integral is None else integral.estimate, quadrature
+        ),
         one_sided=len(samples.lam) == 1,
     )
+
+
+def _excess(error: Estimate) -> float:
+    return max(abs(error.value) - error.stderr, 0.0)
+
+
+def _widened(estimate: Estimate, by: float) -> Estimate:
+    return replace(estimate, stderr=math.hypot(estimate.stderr, by))
 
 
 def climb(rungs: Sequence[Rung], direction: str) -> Estimate:

@@ -3,34 +3,46 @@
 import math
 
 import numpy as np
+from scipy.stats import chi2
+from scipy.stats import f as fisher
+from scipy.stats import t as student
 
 from helmflow.estimators.estimate import Estimate
+from helmflow.estimators.rivals import against_bar, chance_of_means, without_control_variates
 from helmflow.families.path.analysis import Analysis, climb
 from helmflow.results import Check
 from helmflow.skeleton.checks import (
     LEFT_THEIR_SITE,
     PARETO_K,
+    QUADRATURE,
     agreement,
     at_most,
     chance_of,
+    comparison,
     effective_samples,
     overlap,
     pareto_tail,
     rounding,
+    scatter,
+    sigmas,
     target_error,
     weights_that_count,
 )
 
 Array = np.ndarray
+TINY = 1e-300
+"""Probability that stands for zero."""
 
 
 def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> list[Check]:
     """Checks of one run; ``goal`` is the error asked for, kT for the whole system."""
     checks = [
-        target_error(analysis.headline, goal),
+        target_error(analysis.statistical, goal),
         effective_samples(analysis.n_eff, "fewest of all nodes"),
     ]
     checks += _one_sided(analysis.headline) if analysis.one_sided else _two_sided(analysis)
+    if analysis.integral is not None:
+        checks += _integral(analysis, goal)
     checks += _chains(analysis)
     if displaced is not None:
         soft, hard = LEFT_THEIR_SITE.soft, LEFT_THEIR_SITE.hard
@@ -49,16 +61,33 @@ def _one_sided(estimate: Estimate) -> list[Check]:
 def _two_sided(analysis: Analysis) -> list[Check]:
     up, down = climb(analysis.rungs, "up"), climb(analysis.rungs, "down")
     least = min(rung.both.diagnostics["overlap"] for rung in analysis.rungs)
-    checks = [
+    return [
         agreement("forward against reverse", up, down),
         overlap(least, "least of neighbouring nodes"),
         at_most("pareto k", max(analysis.tails), PARETO_K.soft, "weights to base and to target"),
     ]
-    if len(analysis.rungs) > 1:
-        other = Estimate(math.inf, 0.0, 0.0, "mbar")
-        if analysis.states is not None:
-            other = analysis.states.difference(0, len(analysis.rungs))
-        checks.insert(0, agreement("integration against mbar", analysis.headline, other))
+
+
+def _integral(analysis: Analysis, goal: float) -> list[Check]:
+    """Whether the integral agrees with what else the same samples say."""
+    samples, integral = analysis.samples, analysis.integral
+    if integral is None:
+        return []
+    other, meaning = against_bar(samples), "standard errors of the difference"
+    widened = math.hypot(other.stderr, analysis.quadrature)
+    cost, limit = "kT, whole system, by its slopes", QUADRATURE * goal
+    checks = [
+        at_most("quadrature", analysis.quadrature, limit, cost),
+        comparison("integration against bar", abs(other.value) / widened, meaning),
+    ]
+    chance = chance_of_means(samples)
+    if chance is not None:
+        moved = without_control_variates(samples, integral)
+        off = sigmas(moved, Estimate(0.0, 0.0, 0.0, "none"))
+        checks += [
+            comparison("with against without control variates", off, meaning),
+            chance_of("means of control variates", chance, "of functions of mean zero"),
+        ]
     return checks
 
 
@@ -75,20 +104,28 @@ def _chains(analysis: Analysis) -> list[Check]:
             half = len(work) // 2
             change = work[half:].mean(0) - work[:half].mean(0)
             if change.std() > rounding(work[0, 0]):
-                drifts.append(change.mean() / (change.std(ddof=1) / math.sqrt(len(change))))
+                drifts.append(_drift_chi2(change))
     checks = []
     if groups:
         total, freedom = np.sum(groups, axis=0)
-        checks.append(chance_of("repeats agree", total, freedom, "chance of their scatter"))
+        checks.append(scatter("repeats agree", total, freedom, "of groups of chains"))
     if drifts:
-        total = float(np.square(drifts).sum())
-        meaning = "chance of the halves' difference"
-        checks.append(chance_of("no drift", total, len(drifts), meaning))
+        meaning = "second half against first"
+        checks.append(scatter("no drift", float(np.sum(drifts)), len(drifts), meaning))
     return checks
 
 
+def _drift_chi2(change: Array) -> float:
+    """Chi-squared of one degree that is as improbable as Student's t of the mean change."""
+    t = change.mean() / (change.std(ddof=1) / math.sqrt(len(change)))
+    return float(chi2.isf(max(2.0 * student.sf(abs(t), len(change) - 1), TINY), 1))
+
+
 def _group_chi2(work: Array, n_groups: int = 4) -> tuple[float, int]:
-    """Scatter of the means of groups of chains against the scatter of chains within them."""
+    """Scatter of the means of groups of chains against the scatter of chains within them.
+
+    The chi-squared that is as improbable as Fisher's ratio of the two.
+    """
     means = work.mean(0)
     groups = [means[k::n_groups] for k in range(n_groups)]
     within = np.mean([g.var(ddof=1) for g in groups])
@@ -96,6 +133,6 @@ def _group_chi2(work: Array, n_groups: int = 4) -> tuple[float, int]:
         return 0.0, n_groups - 1
     centre = means.mean()
     total = sum(len(g) * (g.mean() - centre) ** 2 for g in groups) / within
-    # With few chains the ratio follows an F law; its tail is matched by rescaling to chi2.
-    freedom = len(means) - n_groups
-    return float(total * max(freedom - 2, 1) / freedom), n_groups - 1
+    between = n_groups - 1
+    chance = fisher.sf(total / between, between, len(means) - n_groups)
+    return float(chi2.isf(max(chance, TINY), between)), between

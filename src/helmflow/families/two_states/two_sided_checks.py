@@ -15,10 +15,10 @@ from helmflow.skeleton.checks import (
     agreement,
     at_least,
     bounds_in_order,
-    chance_of,
     effective_samples,
     halves_agree,
     overlap,
+    scatter,
 )
 
 
@@ -62,8 +62,8 @@ def believable(works: Works) -> bool:
 
 def chance_of_quarters(works: Works) -> float | None:
     """Chance that four estimates, one of each quarter, scatter as they do; None where unknown."""
-    scatter = _scatter_of_quarters(works)
-    return None if scatter is None else float(chi2.sf(*scatter))
+    quarters = _scatter_of_quarters(works)
+    return None if quarters is None else float(chi2.sf(*quarters))
 
 
 def _scatter_of_quarters(works: Works) -> tuple[float, int] | None:
@@ -78,12 +78,12 @@ def _scatter_of_quarters(works: Works) -> tuple[float, int] | None:
 
 
 def _repeats(works: Works) -> list[Check]:
-    scatter = _scatter_of_quarters(works)
-    if scatter is None:
+    quarters = _scatter_of_quarters(works)
+    if quarters is None:
         return []
     first, last = works.part(0.0, 0.5).bar(), works.part(0.5, 1.0).bar()
     meaning = "chance of their scatter"
     return [
-        chance_of("quarters agree", *scatter, meaning),
+        scatter("quarters agree", *quarters, meaning),
         halves_agree(first, last),
     ]
