@@ -14,7 +14,6 @@ from helmflow.results import Check, installed_versions
 from helmflow.shapes import Configs
 from helmflow.system import load_system, shipped_systems
 
-# pymbar is left to the BAR check: a bare import of it writes a banner
 IMPORTED = (
     "numpy",
     "scipy",

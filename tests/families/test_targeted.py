@@ -168,7 +168,7 @@ def test_a_map_whose_quarters_disagree_is_not_the_headline():
 
     good = run(n=800)
     assert chance_of_quarters(good.works) > 1e-3
-    shifts = np.repeat([0.0, 0.1, -0.08, 0.16], 200)
+    shifts = np.repeat([0.0, 0.02, -0.016, 0.032], 200)
     noise = 0.01 * good.works.forward
     drifting = Works(noise + shifts, good.works.reverse * 0.01 - shifts)
     mapped = Mapped(drifting, good.works, (), "fickle")

@@ -17,7 +17,7 @@ from helmflow.estimators.bootstrap import (
 from helmflow.estimators.diagnostics import pareto_k, work_bounds
 from helmflow.estimators.estimate import Estimate, known
 from helmflow.estimators.inputs import FloatArray, as_inefficiency, as_work
-from helmflow.estimators.reweighting import kish_ess, log_sum_exp
+from helmflow.estimators.reweighting import fading, kish_ess, log_sum_exp
 
 
 def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) -> Estimate:
@@ -28,9 +28,9 @@ def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) 
     B -> A of samples of B, both in kT, +inf allowed (weight zero). ``stderr`` is the larger of
     the asymptotic and the bootstrap error, both for the statistical inefficiencies ``g`` of the
     two sides; with fewer than 10 samples in the overlap it is at least half the distance
-    between the bounds ``-<w_R> <= delta_f <= <w_F>``. ``diagnostics["overlap"]`` is
-    `overlap`: do not trust an estimate below 0.03. Raises InputError for fewer than 2
-    works on a side, NaN, -inf or no finite work.
+    between the bounds ``-<w_R> <= delta_f <= <w_F>``, which fades out up to 20.
+    ``diagnostics["overlap"]`` is `overlap`: do not trust an estimate below 0.03. Raises
+    InputError for fewer than 2 works on a side, NaN, -inf or no finite work.
     Source: C. H. Bennett, doi:10.1016/0021-9991(76)90078-4.
     """
     forward, reverse = as_work("w_F", w_F), as_work("w_R", w_R)
@@ -48,8 +48,8 @@ def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) 
     half_gap = abs(float(finite[0].mean() + finite[1].mean())) / 2.0
     if not math.isfinite(stderr):
         stderr = half_gap
-    elif min(other) < MIN_EFFECTIVE:
-        stderr = max(stderr, half_gap)
+    else:
+        stderr = max(stderr, fading(min(other), MIN_EFFECTIVE) * half_gap)
     ess = (kish_ess(-forward), kish_ess(-reverse))
     tails = (pareto_k(-forward), pareto_k(-reverse))
     lower, upper = work_bounds(forward, reverse, g=g)
@@ -92,6 +92,16 @@ def overlap(w_F: ArrayLike, w_R: ArrayLike, delta_f: float) -> float:
     return _overlap(p, (forward.size, reverse.size))
 
 
+def bar_root(forward: FloatArray, reverse: FloatArray) -> tuple[float, float]:
+    """Bennett's delta_f of works (n,), (m,) alone, and how many samples the states share.
+
+    The latter is ``sum p (1 - p)`` over both sides, p the chance to belong to the other state.
+    """
+    value = _root(forward, reverse)
+    p = [expit(-x) for x in _arguments(forward, reverse, value)]
+    return value, float(sum((x * (1.0 - x)).sum() for x in p))
+
+
 def bar_response(lower: FloatArray, upper: FloatArray) -> tuple[float, FloatArray, FloatArray]:
     """Bennett's delta_f of works of any shape, and what every sample adds to it, to first order.
 
@@ -99,9 +109,8 @@ def bar_response(lower: FloatArray, upper: FloatArray) -> tuple[float, FloatArra
     both sides, ``-(p - <p>)/H`` for samples of A, ``(p - <p>)/H`` for those of B; NaN where H is
     next to nothing. Works as for `bar`, shapes kept.
     """
-    value = _root(lower.ravel(), upper.ravel())
+    value, shared = bar_root(lower.ravel(), upper.ravel())
     p_a, p_b = (expit(-x) for x in _arguments(lower, upper, value))
-    shared = float((p_a * (1.0 - p_a)).sum() + (p_b * (1.0 - p_b)).sum())
     if shared < NO_OVERLAP:
         shared = math.nan
     return value, -(p_a - p_a.mean()) / shared, (p_b - p_b.mean()) / shared

@@ -51,6 +51,6 @@ def _checked(inside: np.ndarray, log_w: np.ndarray) -> tuple[FloatArray, FloatAr
 
 def _of_series(series: FloatArray, value: float, method: str, unit: str) -> Estimate:
     correlation = integrated_autocorrelation(series)
-    stderr = math.sqrt(float(series.var()) / correlation.n_eff)
+    stderr = correlation.error_of_mean(float(series.var()))
     diagnostics = {"tau_int": correlation.tau_int}
     return Estimate(value, stderr, correlation.n_eff, method, diagnostics, unit)

@@ -5,11 +5,17 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helmflow.estimators.bootstrap import MIN_EFFECTIVE, resampling_counts
+from helmflow.estimators.bootstrap import resampling_counts
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate, known
 from helmflow.estimators.inputs import FloatArray, as_inefficiency, as_work
-from helmflow.estimators.reweighting import kish_ess, log_mean_exp
+from helmflow.estimators.reweighting import fading, kish_ess, log_mean_exp, upper_spread
+
+_MODELLED = 100.0
+"""Effective samples below which the scatter of weights is known better from their logarithms."""
+
+_CUMULANT = 25.0
+"""Effective samples below which the second cumulant is as good a guess."""
 
 _HEAVY_TAIL = 0.7
 """Pareto shape above which the variance of the weights says nothing about the error."""
@@ -21,8 +27,10 @@ def fep(w_F: ArrayLike, *, g: float = 1.0) -> Estimate:
     ``delta_f = -ln <exp(-w_F)>_A``, ``w_F`` (n,) in kT with any log-determinant inside, +inf for
     a configuration impossible in B. For reverse works the result is f_A - f_B. ``stderr`` is the
     larger of the asymptotic and the bootstrap error, both for the statistical inefficiency ``g``
-    of the samples; with fewer than 10 effective samples, or a Pareto shape above 0.7, it is at
-    least the distance to the second cumulant ``<w> - var(w)/2``. Blind to parts of B that A
+    of the samples. Below 200 effective samples it is at least that of log-normal weights,
+    ``ln(1 + [g (exp(s^2) - 1)/n]^1/2)`` with s the spread of -w above its median; below 50, or
+    with a Pareto shape above 0.7, at least the distance to the second cumulant
+    ``<w> - var(w)/2`` (both fade in). Blind to parts of B that A
     never visits: prefer `bar`. Raises InputError for fewer than 2 works, NaN, -inf or no finite
     work.
     Source: R. W. Zwanzig, doi:10.1063/1.1740409; C. Jarzynski, doi:10.1103/PhysRevE.65.046122.
@@ -35,9 +43,11 @@ def fep(w_F: ArrayLike, *, g: float = 1.0) -> Estimate:
     asymptotic, bootstrap = _stderrs(work, g)
     stderr = max(asymptotic, bootstrap)
     finite = work[np.isfinite(work)]
-    if ess / g < MIN_EFFECTIVE or tail > _HEAVY_TAIL:
-        cumulant = float(finite.mean() - 0.5 * finite.var())
-        stderr = max(stderr, abs(value - cumulant))
+    variance = math.expm1(min(upper_spread(-work) ** 2, 700.0))
+    log_normal = math.log1p(math.sqrt(g * variance / n))
+    cumulant = float(finite.mean() - 0.5 * finite.var())
+    share = 1.0 if tail > _HEAVY_TAIL else fading(ess / g, _CUMULANT)
+    stderr = max(stderr, fading(ess / g, _MODELLED) * log_normal, share * abs(value - cumulant))
     return Estimate(
         value=value,
         stderr=stderr,

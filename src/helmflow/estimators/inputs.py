@@ -1,6 +1,7 @@
 """Checked conversion of what a user passes (torch or numpy, any float) to float64 arrays."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,11 @@ _INFINITE_WORK = 1e100
 
 
 def as_float_array(field: str, values: ArrayLike, ndim: int = 1) -> FloatArray:
-    """A float64 array of the ``values``; single precision warns, NaN or wrong rank raises."""
+    """A float64 array of the ``values``; single precision warns, NaN or wrong rank raises.
+
+    A quantity of OpenMM or pint is taken if it has no unit, and refused otherwise.
+    """
+    values = _without_unit(field, values)
     detach = getattr(values, "detach", None)
     try:
         given = np.asarray(values if detach is None else detach().cpu())
@@ -29,6 +34,21 @@ def as_float_array(field: str, values: ArrayLike, ndim: int = 1) -> FloatArray:
     if n_nan:
         raise InputError(field, "no NaN", f"{n_nan} NaN of {array.size}")
     return array
+
+
+def _without_unit(field: str, values: Any) -> Any:
+    first: Any = values[0] if isinstance(values, (list, tuple)) and values else values
+    if hasattr(first, "value_in_unit"):  # OpenMM
+        unit, plain = first.unit, lambda x: x.value_in_unit(x.unit)
+        unitless = unit.is_dimensionless()
+    elif hasattr(first, "magnitude") and hasattr(first, "units"):  # pint
+        unit, plain = first.units, lambda x: x.to("").magnitude
+        unitless = bool(first.dimensionless)
+    else:
+        return values
+    if not unitless:
+        raise InputError(field, "plain numbers (energies in kT)", f"a quantity in {unit}")
+    return plain(values) if first is values else [plain(x) for x in values]
 
 
 def as_work(field: str, values: ArrayLike) -> FloatArray:

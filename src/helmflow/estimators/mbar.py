@@ -1,8 +1,6 @@
 """Multistate Bennett acceptance ratio."""
 
-import logging
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helmflow.errors import ConvergenceError, InputError
-from helmflow.estimators.bootstrap import asymptotic_covariance, bootstrap_free_energies
+from helmflow.estimators.bar import bar_root
+from helmflow.estimators.bootstrap import (
+    NO_OVERLAP,
+    asymptotic_covariance,
+    bootstrap_free_energies,
+)
 from helmflow.estimators.estimate import Estimate, known
 from helmflow.estimators.inputs import FloatArray, as_float_array, as_inefficiency
+from helmflow.normal_equations import solve_normal_equations
 
 _RESIDUAL_LIMIT = 1e-5
 """Largest accepted relative violation of sum_n p_nk = n_k."""
+
+_STEPS, _HALVINGS = 100, 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +63,8 @@ def mbar(
     Solves ``f_i = -ln sum_n exp(-u_in) / sum_k n_k exp(f_k - u_kn)``. ``u_kn`` (K, N) is the
     reduced potential of every sample in every state, samples ordered by the state they were
     drawn from, ``n_k`` (K,) of each (at least two), +inf where a sample is impossible in
-    another state. Errors are the larger of the asymptotic and the bootstrap one, both for the
+    another state. Errors between states that no chain of shared samples connects are infinite, the
+    others the larger of the asymptotic and the bootstrap one, both for the
     statistical inefficiencies ``g`` (K,). For K = 2 this is `bar`. Raises InputError for wrong
     shapes, NaN, -inf or a sample impossible in its own state, ConvergenceError when the
     equations could not be solved.
@@ -75,11 +82,13 @@ def mbar(
             "u_kn", "no -inf, and finite values for samples in their own state", "inf"
         )
     # Works relative to the sample's own state: large common offsets cancel before any exp.
-    p, f_k = _solve(potentials - in_own_state, counts)
+    work = potentials - in_own_state
+    f_k, groups = _free_energies(work, counts)
+    p, _ = _memberships(work, np.array(counts), f_k)
     residual = float(np.abs(p.sum(axis=0) / counts - 1.0).max())
     if not residual < _RESIDUAL_LIMIT:
         raise ConvergenceError(f"mbar: occupation numbers off by {residual:.1e}", residual)
-    stderr = _pair_stderrs(p, counts, g_k)
+    stderr = _pair_stderrs(p, counts, g_k, groups)
     overlap = (p / np.asarray(counts)).T @ p
     eigenvalues = np.sort(np.linalg.eigvals(overlap).real)
     return MultistateEstimate(
@@ -108,52 +117,88 @@ def _counts(n_k: ArrayLike, shape: tuple[int, int]) -> list[int]:
     return [int(x) for x in numbers]
 
 
-def _solve(work: FloatArray, counts: list[int]) -> tuple[FloatArray, FloatArray]:
-    """Membership probabilities (N, K) and free energies (K,)."""
-    logger = logging.getLogger("pymbar")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # silences the banner at import and the solver's chatter
-    try:
-        from pymbar import MBAR
-
-        start = _neighbour_start(work, counts)
-        with warnings.catch_warnings():
-            # pymbar hands scipy options that its solvers no longer know
-            warnings.filterwarnings("ignore", message="Unknown solver options")
-            solver = MBAR(work, np.asarray(counts), initial_f_k=start, solver_protocol="robust")
-        f_k = np.asarray(solver.f_k, dtype=np.float64)
-    finally:
-        logger.setLevel(level)
-    log_p = np.log(counts)[:, None] + f_k[:, None] - work
-    log_p -= log_p.max(axis=0)
-    p = np.exp(log_p)
-    return (p / p.sum(axis=0)).T.copy(), f_k
-
-
-def _neighbour_start(work: FloatArray, counts: list[int]) -> FloatArray:
-    """Start values from means of neighbouring works, good enough for states far apart."""
-    edges = np.concatenate([[0], np.cumsum(counts)])
-    f = [0.0]
-    for i in range(len(counts) - 1):
-        up = work[i + 1, edges[i] : edges[i + 1]]
-        down = work[i, edges[i + 1] : edges[i + 2]]
-        f.append(f[-1] + 0.5 * (_median(up) - _median(down)))
-    return np.asarray(f)
-
-
-def _median(values: FloatArray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else 0.0
+def _free_energies(work: FloatArray, counts: list[int]) -> tuple[FloatArray, list[list[int]]]:
+    """f_k (K,), and the groups of states that share samples, in which alone it is known."""
+    ends = np.cumsum(counts)
+    f = np.zeros(len(counts))
+    groups = [[k] for k in range(len(counts))]
+    order = [(k, k + 1) for k in range(len(counts) - 1)]
+    order += [(i, j) for j in range(len(counts)) for i in range(j - 1)]
+    apart = {}
+    for i, j in order:  # neighbours first: where they share samples, no other pair is looked at
+        one, two = (next(group for group in groups if k in group) for k in (i, j))
+        if one is two:
+            continue
+        up, down = (work[b, ends[a] - counts[a] : ends[a]] for a, b in ((i, j), (j, i)))
+        if not (np.isfinite(up).any() and np.isfinite(down).any()):
+            continue
+        step, shared = bar_root(up, down)
+        apart[i, j] = step
+        if shared > NO_OVERLAP:
+            f[two] += f[i] + step - f[j]
+            one += two
+            groups.remove(two)
+    for (i, j), step in apart.items():  # any offset will do where nothing is known of it
+        one, two = (next(group for group in groups if k in group) for k in (i, j))
+        if one is not two and one is groups[0]:
+            f[two] += f[i] + step - f[j]
+    sample_of = np.repeat(np.arange(len(counts)), counts)
+    for group in groups:
+        if len(group) > 1:
+            own = np.isin(sample_of, group)
+            solved = _newton(work[group][:, own], np.array(counts)[group], f[group])
+            f[group] += solved - solved[0] - (f[group] - f[group][0])
+    return f, [sorted(group) for group in groups]
 
 
-def _pair_stderrs(p: FloatArray, counts: list[int], g_k: list[float]) -> FloatArray:
-    covariance = asymptotic_covariance(p, counts, g_k)
-    k = p.shape[1]
-    if covariance is None:
-        return np.where(np.eye(k, dtype=bool), 0.0, math.inf)
-    shifts = bootstrap_free_energies(p, counts, g_k)
-    spread = np.atleast_2d(np.cov(shifts, rowvar=False))
-    return np.maximum(_pairs(covariance), _pairs(spread))
+def _newton(work: FloatArray, counts: FloatArray, f: FloatArray) -> FloatArray:
+    """Free energies (K,) of states that share samples, from a start.
+
+    They minimise the convex ``sum_n ln sum_k n_k exp(f_k - u_kn) - sum_k n_k f_k``, whose gradient
+    is ``sum_n p_nk - n_k``: Newton steps, halved until they lower it.
+    """
+    f, p, height = f.copy(), *_memberships(work, counts, f)
+    for _ in range(_STEPS):
+        off = (counts - p.sum(axis=0))[1:]
+        normal = np.diag(p.sum(axis=0)) - p.T @ p
+        ridge = 1e-14 * np.diag(normal)[1:]
+        step = solve_normal_equations(normal[1:, 1:], off, ridge).coefficients
+        step = np.concatenate([[0.0], step])
+        for _ in range(_HALVINGS):
+            tried = _memberships(work, counts, f + step)
+            if tried[1] <= height + 1e-12 * abs(height):
+                break
+            step *= 0.5
+        f, (p, height) = f + step, tried
+        if np.abs(step).max() < 1e-13 * (1.0 + np.abs(f).max()):
+            break
+    return f
+
+
+def _memberships(work: FloatArray, counts: FloatArray, f: FloatArray) -> tuple[FloatArray, float]:
+    """Chances (N, K) that samples belong to states, and the height of the objective."""
+    log_p = (np.log(counts) + f)[:, None] - work
+    top = log_p.max(axis=0)
+    p = np.exp(log_p - top)
+    total = p.sum(axis=0)
+    height = float((top + np.log(total)).sum() - counts @ f)
+    return (p / total).T.copy(), height
+
+
+def _pair_stderrs(
+    p: FloatArray, counts: list[int], g_k: list[float], groups: list[list[int]]
+) -> FloatArray:
+    """Standard errors (K, K) of f_j - f_i, infinite between groups."""
+    errors = np.where(np.eye(p.shape[1], dtype=bool), 0.0, math.inf)
+    sample_of = np.repeat(np.arange(len(counts)), counts)
+    for group in groups:
+        own = p[np.isin(sample_of, group)][:, group]
+        n, g = [counts[k] for k in group], [g_k[k] for k in group]
+        covariance = asymptotic_covariance(own, n, g) if len(group) > 1 else None
+        if covariance is not None:
+            spread = np.atleast_2d(np.cov(bootstrap_free_energies(own, n, g), rowvar=False))
+            errors[np.ix_(group, group)] = np.maximum(_pairs(covariance), _pairs(spread))
+    return errors
 
 
 def _pairs(covariance: FloatArray) -> FloatArray:

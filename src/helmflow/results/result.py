@@ -13,7 +13,7 @@ from helmflow.errors import InputError
 from helmflow.estimators.estimate import format_uncertainty
 
 SCHEMA = 1
-PACKAGES = ("helmflow", "torch", "numpy", "scipy", "numba", "pymbar", "arviz-stats", "safetensors")
+PACKAGES = ("helmflow", "torch", "numpy", "scipy", "numba", "arviz-stats", "safetensors")
 
 
 @dataclass(frozen=True)

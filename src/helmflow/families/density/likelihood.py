@@ -151,7 +151,7 @@ def _held_out(flow: Flow, x: np.ndarray, log_w: np.ndarray) -> Estimate:
     mean = float((share * log_q).mean())
     series = share * (log_q - mean)
     correlation = integrated_autocorrelation(series)
-    stderr = math.sqrt(float(series.var()) / correlation.n_eff)
+    stderr = correlation.error_of_mean(float(series.var()))
     return Estimate(
         mean, stderr, correlation.n_eff, "held out", {"tau_int": correlation.tau_int}, "nat"
     )

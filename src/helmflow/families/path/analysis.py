@@ -149,7 +149,8 @@ def _inefficiencies(samples: Nodes) -> Array:
 def _inefficiency(work: Array, chain: bool) -> float:
     if not chain or len(work) < 4:
         return 1.0
-    return max(integrated_autocorrelation(work.T).g, 1.0)
+    g = integrated_autocorrelation(work.T).g
+    return g if math.isfinite(g) else 1.0  # equal works have no error to widen
 
 
 def _rung(lower: Array, upper: Array, gap: float, g: tuple[float, float]) -> Rung:

@@ -1,5 +1,6 @@
 """Works of samples from both sides, and everything that is estimated from them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -76,7 +77,8 @@ def inefficiency(series: Array) -> float:
         return 1.0
     # Beyond this many kT from the median a work decides nothing but its own weight.
     middle = np.median(series[finite])
-    return max(integrated_autocorrelation(np.clip(series, middle - 1e3, middle + 1e3)).g, 1.0)
+    found = integrated_autocorrelation(np.clip(series, middle - 1e3, middle + 1e3))
+    return found.g if math.isfinite(found.g) else 1.0  # equal works have no error to widen
 
 
 def usable(w_F: Array, w_R: Array) -> Works:
