@@ -92,6 +92,9 @@ def test_degenerate_weights():
     assert pareto_k(np.where(np.arange(100) % 2, 0.0, -math.inf)) == 0.0
     assert pareto_k(1e-15 * np.arange(100.0)) == 0.0
     assert pareto_k(1e5 * np.arange(100.0)) == math.inf
+    heavy = np.random.default_rng(0).pareto(0.8, size=2000)
+    assert pareto_k(np.log1p(0.019 * heavy / heavy.max())) == 0.0  # of no weight, however shaped
+    assert pareto_k(np.log1p(0.2 * heavy / heavy.max())) > 0.7
     for log_w in (np.zeros(10), np.full(10, 1e5), np.zeros(1)):
         assert kish_ess(log_w) == pytest.approx(log_w.size)
         assert forward_ess(log_w) == pytest.approx(log_w.size)

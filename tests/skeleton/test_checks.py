@@ -8,7 +8,14 @@ import pytest
 from helmflow.estimators.estimate import Estimate
 from helmflow.results import Check, Cost
 from helmflow.settings import Settings
-from helmflow.skeleton.checks import at_most, comparison, failed_by_chance, jointly, scatter
+from helmflow.skeleton.checks import (
+    at_most,
+    comparison,
+    failed_by_chance,
+    jointly,
+    pareto_tail,
+    scatter,
+)
 from helmflow.skeleton.conclude import conclude
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.system import Reference
@@ -79,3 +86,12 @@ def test_a_known_value_more_than_four_errors_away_is_no_result():
 def test_numbers_that_are_not_finite_are_no_result(value, stderr):
     result = concluded(value, stderr, one_sided=True)
     assert result.grade == "F"
+
+
+def test_the_limit_of_the_tail_knows_how_many_weights_there_are():
+    tails = [pareto_tail(0.65, n) for n in (10, 100, 1000, 10_000)]
+    assert [check.passed for check in tails] == [False, False, True, True]
+    assert [check.severity for check in tails] == ["soft"] * 4
+    assert pareto_tail(0.69, 1000).severity == "soft"
+    assert pareto_tail(1.01, 10_000).severity == "hard"
+    assert pareto_tail(math.nan, 10_000).severity == "hard"

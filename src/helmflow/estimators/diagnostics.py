@@ -14,6 +14,9 @@ from helmflow.estimators.inputs import (
 )
 from helmflow.estimators.reweighting import log_sum_exp
 
+_EQUAL = 0.02
+"""Of the largest weight: two per cent between the least and the largest of the tail."""
+
 
 def forward_ess(log_w: ArrayLike) -> float:
     """Effective number of samples seen from the target side, sensitive to missing modes.
@@ -33,7 +36,8 @@ def pareto_k(log_w: ArrayLike) -> float:
     """Shape k-hat of the generalised Pareto tail of the weights exp(log_w), log_w (n,).
 
     Below 0.5 the weights have a finite variance, below 0.7 averages are usable, above they are
-    not; +inf when a few weights dwarf all others, 0 when the largest weights are all equal.
+    not; +inf when a few weights dwarf all others, 0 when the largest weights are equal to a per
+    cent, whose tail can move no average.
     NaN below 26 weights: no tail to fit. Raises InputError for NaN or +inf.
     Source: A. Vehtari et al., J. Mach. Learn. Res. 25 (2024) 72, arXiv:1507.02646.
     """
@@ -45,7 +49,7 @@ def pareto_k(log_w: ArrayLike) -> float:
     # e^-700 of the largest weight is zero for any purpose, and keeps the exponentials finite.
     values = np.maximum(values - values.max(), -700.0)
     tail = np.exp(np.partition(values, n - n_tail - 1)[n - n_tail - 1 :])
-    if tail.max() - tail[1:].min() < 1e-10:  # equal to rounding, as under a perfect map
+    if tail.max() - tail[1:].min() < _EQUAL:
         return 0.0
     if np.quantile(tail[1:] - tail[0], 0.25, method="lower") <= 0.0:
         return math.inf

@@ -113,7 +113,7 @@ def sigmas(a: Estimate, b: Estimate) -> float:
     """Difference of two independent estimates in standard errors; zero for mere rounding."""
     scale = math.hypot(a.stderr, b.stderr)
     difference = abs(a.value - b.value)
-    if difference <= rounding(a.value):
+    if difference <= rounding(a.value) and not math.isnan(scale):
         return 0.0
     return difference / scale if scale > 0.0 else math.inf
 
@@ -140,9 +140,13 @@ def weights_that_count(n_eff: float) -> Check:
     return at_least("weights that count", n_eff, soft, "Kish's number", hard=hard)
 
 
-def pareto_tail(k: float) -> Check:
-    """Whether the tail of the weights allows their error to be believed."""
-    return at_most("pareto k", k, PARETO_K.soft, "tail of the weights", hard=PARETO_K.hard)
+def pareto_tail(k: float, n: int, meaning: str = "tail of the weights") -> Check:
+    """Whether the tail of n weights allows their error to be believed.
+
+    The shape is known from few weights only if it is small: ``1 - 1/log10(n)`` below 2154.
+    """
+    soft = min(PARETO_K.soft, 1.0 - 1.0 / math.log10(max(n, 11)))
+    return at_most("pareto k", k, soft, meaning, hard=PARETO_K.hard)
 
 
 def overlap(value: float, meaning: str) -> Check:

@@ -53,7 +53,8 @@ def _checks(
         at_most("KL(q || p)", divergence(samples, grid), checks.DIVERGENCE, far),
     ]
     if grid is None or not grid.converged:
-        judged.append(checks.pareto_tail(estimate.diagnostics.get("pareto_k", math.inf)))
+        k, n = estimate.diagnostics.get("pareto_k", math.inf), len(samples.work)
+        judged.append(checks.pareto_tail(k, n))
     else:
         # a grid knows the variance of the weights; the shape of their tail need not be guessed
         ratio = estimate.diagnostics["ess_fraction"] / grid.ess_fraction

@@ -175,7 +175,10 @@ def _of_weights(log_w: np.ndarray) -> list[Check]:
     """Whether a few samples outweigh all others; nothing to ask where none has a weight."""
     if np.ptp(log_w) == 0.0:
         return []
-    return [weights_that_count(kish_ess(log_w.ravel())), pareto_tail(pareto_k(log_w.ravel()))]
+    return [
+        weights_that_count(kish_ess(log_w.ravel())),
+        pareto_tail(pareto_k(log_w.ravel()), log_w.size),
+    ]
 
 
 def _crossings(first: np.ndarray, second: np.ndarray) -> float:

@@ -95,7 +95,7 @@ def _checks(
     checks = [
         target_error(estimate, goal, "nats"),
         weights_that_count(estimate.n_eff),
-        pareto_tail(estimate.diagnostics.get("pareto_k", math.inf)),
+        pareto_tail(estimate.diagnostics.get("pareto_k", math.inf), len(weighted.work)),
         at_least("chain", times, least, "autocorrelation times"),
     ]
     if integral is not None:

@@ -1,6 +1,7 @@
 """The checks that decide how far a result can be trusted."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import chi2
@@ -13,7 +14,6 @@ from helmflow.families.path.analysis import Analysis, climb
 from helmflow.results import Check
 from helmflow.skeleton.checks import (
     LEFT_THEIR_SITE,
-    PARETO_K,
     QUADRATURE,
     agreement,
     at_most,
@@ -40,7 +40,7 @@ def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> 
         target_error(analysis.statistical, goal),
         effective_samples(analysis.n_eff, "fewest of all nodes"),
     ]
-    checks += _one_sided(analysis.headline) if analysis.one_sided else _two_sided(analysis)
+    checks += _one_sided(analysis) if analysis.one_sided else _two_sided(analysis)
     if analysis.integral is not None:
         checks += _integral(analysis, goal)
     checks += _chains(analysis)
@@ -51,9 +51,10 @@ def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> 
     return checks
 
 
-def _one_sided(estimate: Estimate) -> list[Check]:
+def _one_sided(analysis: Analysis) -> list[Check]:
+    estimate, n = analysis.headline, analysis.samples.work[0].size
     return [
-        pareto_tail(estimate.diagnostics.get("pareto_k", math.inf)),
+        pareto_tail(estimate.diagnostics.get("pareto_k", math.inf), n),
         weights_that_count(estimate.n_eff),
     ]
 
@@ -61,10 +62,12 @@ def _one_sided(estimate: Estimate) -> list[Check]:
 def _two_sided(analysis: Analysis) -> list[Check]:
     up, down = climb(analysis.rungs, "up"), climb(analysis.rungs, "down")
     least = min(rung.both.diagnostics["overlap"] for rung in analysis.rungs)
+    sizes = [w.size for w in analysis.samples.work]
+    n = min(sizes) if len(sizes) == 2 else sum(sizes)
     return [
         agreement("forward against reverse", up, down),
         overlap(least, "least of neighbouring nodes"),
-        at_most("pareto k", max(analysis.tails), PARETO_K.soft, "weights to base and to target"),
+        pareto_tail(max(analysis.tails), n, "weights to base and to target"),
     ]
 
 
@@ -74,18 +77,18 @@ def _integral(analysis: Analysis, goal: float) -> list[Check]:
     if integral is None:
         return []
     other, meaning = against_bar(samples), "standard errors of the difference"
-    widened = math.hypot(other.stderr, analysis.quadrature)
+    other = replace(other, stderr=math.hypot(other.stderr, analysis.quadrature))
+    none = Estimate(0.0, 0.0, 0.0, "none")
     cost, limit = "kT, whole system, by its slopes", QUADRATURE * goal
     checks = [
         at_most("quadrature", analysis.quadrature, limit, cost),
-        comparison("integration against bar", abs(other.value) / widened, meaning),
+        comparison("integration against bar", sigmas(other, none), meaning),
     ]
     chance = chance_of_means(samples)
     if chance is not None:
         moved = without_control_variates(samples, integral)
-        off = sigmas(moved, Estimate(0.0, 0.0, 0.0, "none"))
         checks += [
-            comparison("with against without control variates", off, meaning),
+            comparison("with against without control variates", sigmas(moved, none), meaning),
             chance_of("means of control variates", chance, "of functions of mean zero"),
         ]
     return checks
