@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from helmflow.cli import app
 from helmflow.families import run
+from helmflow.families.path import family, rounds
 from helmflow.results import RunDirectory
 from helmflow.settings import BaseSettings, SamplingSettings, Settings, TrainingSettings
 from helmflow.system import load_system
@@ -229,5 +230,20 @@ def test_comparisons_that_fail_softly_are_sampled_again(monkeypatch, tmp_path):
     sweeps = [1 + directory.read_work()["step"].max() for directory in (once, whole)]
     assert sweeps[1] == 2 * sweeps[0]
     for moment in (n_events - 3, n_events - 2):
+        resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(moment), [moment])
+        assert_same_outcome(whole, resumed)
+
+
+def test_a_ladder_too_coarse_is_left_for_a_finer_one(monkeypatch, tmp_path):
+    settings = settings_of("lattice/phi4_4", "auto")
+    free = {"sampling": settings.sampling.model_copy(update={"nodes": None})}
+    monkeypatch.setitem(SETTINGS, "lattice/phi4_4", settings.model_copy(update=free))
+    for module in (family, rounds):
+        monkeypatch.setattr(module, "too_coarse", lambda samples, goal: len(samples.lam) < 9)
+    whole, n_events = whole_run("lattice/phi4_4", tmp_path / "whole")
+    work = whole.read_work()
+    assert len(work["lam"]) >= 9
+    assert work["step"].max() >= 5
+    for moment in (n_events // 2, n_events - 3):
         resumed, _ = interrupted_run("lattice/phi4_4", tmp_path / str(moment), [moment])
         assert_same_outcome(whole, resumed)

@@ -17,8 +17,12 @@ from helmflow.estimators.integration import Integral, thermodynamic_integration
 from helmflow.estimators.mbar import MultistateEstimate, mbar
 from helmflow.estimators.nodes import Nodes, joined
 from helmflow.estimators.rivals import quadrature_error
+from helmflow.skeleton.checks import QUADRATURE
 
 Array = np.ndarray
+
+BEYOND_CHANCE = 4.0
+"""Standard errors from which a difference makes a run start again with more nodes."""
 
 MOST_SAMPLES = 40_000
 """Samples of all nodes that MBAR is given."""
@@ -113,6 +117,15 @@ def analyse(samples: Nodes) -> Analysis:
         ),
         one_sided=len(samples.lam) == 1,
     )
+
+
+def too_coarse(samples: Nodes, goal: float) -> bool:
+    """Whether the error of the quadrature is no chance, and too much for the error asked for."""
+    if len(samples.lam) < 3:
+        return False
+    error = quadrature_error(samples, thermodynamic_integration(samples))
+    significant = abs(error.value) > BEYOND_CHANCE * error.stderr
+    return significant and _excess(error) > QUADRATURE * goal
 
 
 def _excess(error: Estimate) -> float:

@@ -13,18 +13,18 @@ from helmflow.families.flow.field_volumes import field_volumes
 from helmflow.families.flow.prepare import PreparedFlow, prepare_flow, stored_flow
 from helmflow.families.flow.reads import flow_reads
 from helmflow.families.flow.sampler import FlowSampler
-from helmflow.families.path.analysis import Analysis, analyse
+from helmflow.families.path.analysis import Analysis, analyse, too_coarse
 from helmflow.families.path.base import base_of
 from helmflow.families.path.certificate import certificate
 from helmflow.families.path.finding import finding_of
 from helmflow.families.path.ladder import LadderSampler
-from helmflow.families.path.plan import Plan, make_plan
+from helmflow.families.path.plan import NODES, Plan, finer, make_plan
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.rounds import RoundsPlan, sample_again, sample_in_rounds
 from helmflow.generalised_work import ReducedPotential
 from helmflow.results import Check
 from helmflow.settings import Settings
-from helmflow.skeleton.budget import Budget
+from helmflow.skeleton.budget import Budget, BudgetError
 from helmflow.skeleton.checks import failed_by_chance
 from helmflow.skeleton.quantity import Finding
 from helmflow.skeleton.run import Run
@@ -69,10 +69,11 @@ class PathFamily(Family):
         if settings.method == "flow":
             flow = prepare_flow(problem, base, run, goal)
             base_name = f"{base_name}, {flow.name}"
-        sampler = _sampler(problem, base, flow, plan, run)
         reserve = 0 if flow is None else flow.n_check_evaluations
-        rounds = RoundsPlan(plan, goal, reserve)
+        rounds = RoundsPlan(plan, goal, reserve, refine=flow is None and _may_refine(plan, run))
+        sampler = _sampler(problem, base, flow, rounds, run)
         sample_in_rounds(sampler, rounds, run)
+        sampler, rounds = _refined(problem, base, sampler, rounds, run)
         analysis, checks = _judged(sampler, goal, run)
         if failed_by_chance(checks) and sample_again(sampler, rounds, run):
             analysis, checks = _judged(sampler, goal, run)
@@ -98,9 +99,30 @@ def _judged(sampler: LadderSampler, goal: float, run: Run) -> tuple[Analysis, li
     return analysis, certificate(analysis, goal=goal, displaced=sampler.displaced_fraction())
 
 
+def _may_refine(plan: Plan, run: Run) -> bool:
+    return run.settings.sampling.nodes is None and 2 < len(plan.lam) < NODES[1]
+
+
+def _refined(
+    problem: Problem, base: Gaussian, sampler: LadderSampler, rounds: RoundsPlan, run: Run
+) -> tuple[LadderSampler, RoundsPlan]:
+    """The same from ladders with more nodes, as long as the quadrature and the budget ask."""
+    while rounds.refine and too_coarse(sampler.samples(), rounds.goal):
+        plan = make_plan(problem, base, run.settings, finer(sampler.samples()))
+        further = replace(rounds, plan=plan, refine=_may_refine(plan, run))
+        other = _sampler(problem, base, None, further, run)
+        try:
+            sample_in_rounds(other, further, run)
+        except BudgetError:  # the coarse ladder then tells its own error
+            break
+        sampler, rounds = other, further
+    return sampler, rounds
+
+
 def _sampler(
-    problem: Problem, base: Gaussian, flow: PreparedFlow | None, plan: Plan, run: Run
+    problem: Problem, base: Gaussian, flow: PreparedFlow | None, rounds: RoundsPlan, run: Run
 ) -> LadderSampler:
+    plan = rounds.plan
     generator = run.stream("chains")
     if flow is not None:
         n_draws, n_chains = (int(n) for n in plan.chains)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.estimators.nodes import Ladder
+from helmflow.estimators.nodes import Ladder, Nodes
 from helmflow.families.path.problem import Problem
 from helmflow.settings import Settings
 from helmflow.streams import stream
@@ -44,15 +44,22 @@ class Plan:
     max_rounds: int
 
 
-def make_plan(problem: Problem, base: Gaussian, settings: Settings) -> Plan:
-    """Nodes close enough to overlap; chains where the integral's variance comes from."""
+def make_plan(
+    problem: Problem, base: Gaussian, settings: Settings, n_nodes: int | None = None
+) -> Plan:
+    """Nodes close enough to overlap; chains where the integral's variance comes from.
+
+    ``n_nodes`` of a ladder whose settings leave it open; otherwise what draws of the base say.
+    """
     sampling, method = settings.sampling, settings.method
     if method == "fep":
         lam, weight = np.array([0.0]), np.array([1.0])
     elif method in ("bar", "flow"):
         lam, weight = np.array([0.0, 1.0]), np.array([0.5, 0.5])
     else:
-        ladder = Ladder.lobatto(sampling.nodes or _node_count(problem, base, settings.seed))
+        ladder = Ladder.lobatto(
+            sampling.nodes or n_nodes or _node_count(problem, base, settings.seed)
+        )
         # The spread of the corrected work grows roughly like this from base to target.
         lam, weight = ladder.lam, ladder.weight * (0.3 + ladder.lam)
     chains = _chains(problem, weight, sampling.chains)
@@ -66,6 +73,17 @@ def make_plan(problem: Problem, base: Gaussian, settings: Settings) -> Plan:
         sweeps=sampling.steps or FIRST_SWEEPS,
         max_rounds=sampling.max_rounds,
     )
+
+
+def finer(samples: Nodes) -> int:
+    """Nodes of a finer ladder: intervals halved, and as short as the measured spread of w asks."""
+    spread = np.array([w.std() for w in samples.work])
+    for n_nodes in range(2 * len(samples.lam) - 1, NODES[1]):
+        lam = Ladder.lobatto(n_nodes).lam
+        middle = 0.5 * (lam[1:] + lam[:-1])
+        if (np.diff(lam) * np.interp(middle, samples.lam, spread)).max() <= GAP:
+            return n_nodes
+    return NODES[1]
 
 
 def _chains(problem: Problem, weight: np.ndarray, wanted: int | None) -> np.ndarray:

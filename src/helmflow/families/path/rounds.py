@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from helmflow.estimators.estimate import Estimate
-from helmflow.families.path.analysis import effective_samples, headline
+from helmflow.families.path.analysis import effective_samples, headline, too_coarse
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import Plan
 from helmflow.skeleton.budget import BudgetError
@@ -24,11 +24,20 @@ LOST = 0.05
 
 @dataclass(frozen=True)
 class RoundsPlan:
-    """What to sample, the error asked for (kT, whole system), and energies to leave for checks."""
+    """What to sample, the error asked for (kT, whole system), and energies to leave for checks.
+
+    ``refine``: whether nodes too far apart end it, for more of them.
+    """
 
     plan: Plan
     goal: float
     reserve: int = 0
+    refine: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the stage: a finer ladder has one of its own."""
+        return f"{len(self.plan.lam)} nodes"
 
 
 def sample_in_rounds(sampler: LadderSampler, plan: RoundsPlan, run: Run) -> None:
@@ -36,7 +45,7 @@ def sample_in_rounds(sampler: LadderSampler, plan: RoundsPlan, run: Run) -> None
 
     Raises ``BudgetError`` when ``max_evaluations`` does not reach the end of the first round.
     """
-    _kept("sampling", sampler, plan, run)
+    _kept(f"sampling {plan.name}", sampler, plan, run)
 
 
 def sample_again(sampler: LadderSampler, plan: RoundsPlan, run: Run) -> bool:
@@ -120,7 +129,8 @@ class _Rounds:
         lost = (self.sampler.displaced_fraction() or 0.0) > LOST
         total = self._needed(current)
         finished = total <= done or len(self.history) >= self.plan.plan.max_rounds
-        if finished or stalled or lost:
+        coarse = self.plan.refine and too_coarse(self.sampler.samples(), self.plan.goal)
+        if finished or stalled or lost or coarse:
             return 0
         return self._affordable(min(max(total - done, 2), 2 * max(done, 8)))
 
