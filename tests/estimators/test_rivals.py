@@ -44,8 +44,8 @@ def test_differences_of_sound_samples_are_as_large_as_their_errors(rng):
     assert np.abs(z.mean(0)).max() < 4.0 / math.sqrt(200)
     assert (z.std(0) > 0.85).all()
     assert (z.std(0) < 1.2).all()
-    assert np.mean(np.array(chances) < 0.02) < 0.05
-    assert np.mean(np.array(chances) < 0.5) == pytest.approx(0.5, abs=0.12)
+    assert np.mean(np.array(chances) < 0.02) < 0.03
+    assert 0.1 < np.mean(np.array(chances) < 0.5) < 0.5
     # what they share cancels: independent errors would make a difference of none
     errors = np.array(integrals).mean(0)
     assert errors[0] < 0.3 * errors[1]
