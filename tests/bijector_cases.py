@@ -14,7 +14,7 @@ from helmflow.bijectors.affine import Affine, DenseAffine
 from helmflow.bijectors.base import Bijector, Chain, Identity, Inverse
 from helmflow.bijectors.checkerboard import CheckerboardCoupling
 from helmflow.bijectors.circle_maps import ProjectionMixture, Rotation
-from helmflow.bijectors.conjugated import Part, conjugated
+from helmflow.bijectors.conjugated import InCell, Part, Pinned, conjugated
 from helmflow.bijectors.elementwise import Composed, ShiftScale
 from helmflow.bijectors.given_torsions import (
     GivenTorsions,
@@ -28,7 +28,6 @@ from helmflow.bijectors.local_coupling import local_couplings
 from helmflow.bijectors.loop_couplings import LoopCouplings
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import InCell, Pinned
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential, SymmetrisedPotential
 from helmflow.bijectors.product_flow import LineAutoregressive, ProductAutoregressive
@@ -43,7 +42,7 @@ from helmflow.bijectors.torus_flows import (
     circle_map,
 )
 from helmflow.densities.phase_space import Cotangent
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.manifolds.product import Euclidean, Product, parse_manifold
 from helmflow.manifolds.site_graph import site_graph
 from helmflow.manifolds.special_unitary import exponential, haar_matrices

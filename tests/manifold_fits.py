@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
-from helmflow.bijectors.radial_centres import spread_points
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.manifolds.torus import Torus
 from helmflow.objectives import reverse_kl
 from helmflow.streams import stream

@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
+from helmflow.bijectors.conjugated import Pinned
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import Pinned
 from helmflow.densities.flow import Flow
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep

@@ -25,12 +25,11 @@ from helmflow.bijectors.base import Chain, Inverse
 from helmflow.bijectors.hamiltonian import HamiltonianFlow
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential
-from helmflow.bijectors.radial_centres import spread_points
 from helmflow.bijectors.sphere_flows import RecursiveSphere, SphereRotation
 from helmflow.bijectors.torus_flows import TorusAutoregressive, circle_map
 from helmflow.densities.flow import Flow
 from helmflow.densities.phase_space import Cotangent
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.manifolds.torus import Torus
 from helmflow.nets.mlp import Conditioner, Mlp
 from helmflow.objectives import reverse_kl

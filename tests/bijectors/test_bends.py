@@ -2,7 +2,7 @@
 
 import torch
 
-from helmflow.bijectors.bends import STEEPEST, Bends
+from helmflow.bijectors.elementwise import STEEPEST, Bends
 from helmflow.streams import stream
 
 X = torch.cat([torch.linspace(-8, 8, 401), torch.tensor([-1e3, 1e-9, 1e3])]).double()

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from helmflow.bijectors.bends import Bends
 from helmflow.bijectors.circle_maps import (
     MoebiusMixture,
     ProjectionMixture,
@@ -13,7 +12,7 @@ from helmflow.bijectors.circle_maps import (
     moebius,
     projection,
 )
-from helmflow.bijectors.elementwise import Composed, ShiftScale
+from helmflow.bijectors.elementwise import Bends, Composed, ShiftScale
 from helmflow.bijectors.splines import (
     SMALLEST_SLOPE,
     CircularSpline,

@@ -9,7 +9,7 @@ from helmflow.densities.flow import Flow
 from helmflow.energies.phi4 import Phi4
 from helmflow.errors import InputError
 from helmflow.objectives import path_gradient_reverse_kl, with_known_gradient
-from helmflow.objectives.carried_score import carried_score_reverse_kl
+from helmflow.objectives.path_gradient import carried_score_reverse_kl
 from helmflow.streams import stream
 
 SHAPES = [(4, 4), (4, 6)]

@@ -3,10 +3,10 @@ import torch
 from torch.autograd.functional import jacobian
 
 from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.conjugated import InCell
 from helmflow.bijectors.fitted_flow import FittedFlow
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import InCell
 from helmflow.errors import InputError
 from helmflow.fields.sphere import SphereField
 from helmflow.nets.attention import Attention

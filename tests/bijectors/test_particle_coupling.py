@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from bijector_cases import BOX, CASES, CELL, SITES, published, uniform
+from helmflow.bijectors.conjugated import InCell, Pinned
 from helmflow.bijectors.particle_coupling import (
     CircularShift,
     ParticleCoupling,
     particle_couplings,
 )
-from helmflow.bijectors.periodic import InCell, Pinned
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.errors import InputError
 from helmflow.nets.attention import Attention, Transformer

@@ -17,9 +17,8 @@ from helmflow.bijectors.potentials import (
     RadialPotential,
     SymmetrisedPotential,
 )
-from helmflow.bijectors.radial_centres import spread_points
 from helmflow.errors import ConvergenceError, InputError
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.streams import stream
 
 MAPS = {f"S{d}": sphere_map(d) for d in (1, 2, 3, 5, 7)}

@@ -11,7 +11,7 @@ from helmflow.bijectors.product_flow import LineAutoregressive, ProductAutoregre
 from helmflow.bijectors.sphere_flows import SphereRotation
 from helmflow.bijectors.torus_flows import TorusAutoregressive, TorusFrame
 from helmflow.densities.flow import Flow
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.errors import InputError
 from helmflow.manifolds.product import Product, parse_manifold
 from helmflow.nets.mlp import Conditioner

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from helmflow.bijectors.base import Chain, Inverse
-from helmflow.bijectors.rotation_flows import RotationAutoregressive
-from helmflow.bijectors.sphere_flows import SphereRotation
+from helmflow.bijectors.sphere_flows import RotationAutoregressive, SphereRotation
 from helmflow.bijectors.torus_flows import circle_map
 from helmflow.densities.flow import Flow
 from helmflow.densities.uniform import Uniform

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from helmflow.bijectors.conjugated import InCell, Pinned
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import InCell, Pinned
 from helmflow.densities.flow import Flow
 from helmflow.densities.lattice import NoisyLattice, PinnedNoise, TruncatedNoise
 from helmflow.densities.translation import RandomTranslation

@@ -28,7 +28,7 @@ from helmflow.streams import stream
 from helmflow.system import load_system
 from helmflow.training.checkpoint import CheckpointFile, load, save
 from helmflow.training.plan import DivergenceError
-from helmflow.training.validation import measure
+from helmflow.training.stochastic import measure
 from small_systems import fcc_crystal
 
 TRAINING = TrainingSettings(steps=12, batch=16, warm_up=2, checkpoint_every=4, ema_decay=0.5)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from helmflow.bijectors.base import Bijector, Identity
+from helmflow.bijectors.conjugated import Pinned
 from helmflow.bijectors.local_coupling import local_couplings
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import Pinned
 from helmflow.densities.flow import Flow
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.bar import bar
@@ -22,8 +22,7 @@ from helmflow.nets.attention import Attention
 from helmflow.objectives import path_gradient_reverse_kl
 from helmflow.streams import stream
 from helmflow.system import load_system
-from helmflow.training.plan import TrainingPlan
-from helmflow.training.schedule import Cosine
+from helmflow.training.plan import Cosine, TrainingPlan
 from helmflow.training.stochastic import train
 
 SYSTEM = load_system("ice/mw_cubic_8")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from helmflow.bijectors.base import Chain
 from helmflow.cli import app
 from helmflow.densities.flow import Flow
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.energies.base import Energy
 from helmflow.errors import EnergyError, InputError
 from helmflow.estimators.diagnostics import acceptance_rate

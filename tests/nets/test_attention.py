@@ -5,7 +5,7 @@ import torch
 
 from helmflow.errors import InputError
 from helmflow.nets.attention import Attention, Transformer
-from helmflow.nets.features import circular_features
+from helmflow.nets.mlp import circular_features
 from helmflow.streams import stream
 
 

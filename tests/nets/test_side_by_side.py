@@ -2,8 +2,7 @@
 
 import torch
 
-from helmflow.nets.mlp import Conditioner, Constant
-from helmflow.nets.side_by_side import side_by_side
+from helmflow.nets.mlp import Conditioner, Constant, side_by_side
 from helmflow.streams import stream
 
 

@@ -17,8 +17,7 @@ from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import work
 from helmflow.manifolds.torus import Torus
 from helmflow.nets.mlp import Conditioner
-from helmflow.objectives.divergences import reverse_kl
-from helmflow.objectives.log_variance import log_variance
+from helmflow.objectives.divergences import log_variance, reverse_kl
 from helmflow.objectives.path_gradient import path_gradient_reverse_kl
 from helmflow.objectives.score_function import leave_one_out, lin_log, trust_region_power
 from helmflow.streams import stream

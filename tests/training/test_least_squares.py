@@ -7,10 +7,9 @@ import torch
 
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential
-from helmflow.bijectors.radial_centres import spread_points
 from helmflow.energies.torus import TorusMixture
 from helmflow.errors import InputError
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.streams import stream
 from helmflow.training.least_squares import LeastSquaresPlan, Residuals, fit_variance
 from helmflow.training.potential_fit import TemperingPlan, fit_potential

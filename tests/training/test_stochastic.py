@@ -9,10 +9,8 @@ from helmflow.errors import InputError
 from helmflow.objectives import reverse_kl
 from helmflow.streams import stream
 from helmflow.training.checkpoint import CheckpointFile, load
-from helmflow.training.plan import DivergenceError, TrainingPlan
-from helmflow.training.schedule import Cosine, Drops
-from helmflow.training.stochastic import train
-from helmflow.training.validation import measure
+from helmflow.training.plan import Cosine, DivergenceError, Drops, TrainingPlan
+from helmflow.training.stochastic import measure, train
 from trainable import LOG_Z, stretched_normal, target, target_samples
 
 PLAN = TrainingPlan(steps=40, batch=16, learning_rate=0.05, ema_decay=0.9, checkpoint_every=10)

@@ -7,9 +7,8 @@ import torch
 
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential
-from helmflow.bijectors.radial_centres import spread_points
 from helmflow.errors import InputError
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.manifolds.torus import Torus
 from helmflow.streams import stream
 from helmflow.training.least_squares import LeastSquaresPlan

@@ -8,7 +8,7 @@ from helmflow.namespaces import on_first_use
 
 _HOME = {
     "Affine": "helmflow.bijectors.affine",
-    "Bends": "helmflow.bijectors.bends",
+    "Bends": "helmflow.bijectors.elementwise",
     "Bijector": "helmflow.bijectors.base",
     "Chain": "helmflow.bijectors.base",
     "CircularShift": "helmflow.bijectors.particle_coupling",
@@ -24,7 +24,7 @@ _HOME = {
     "HamiltonianFlow": "helmflow.bijectors.hamiltonian",
     "HarmonicScaling": "helmflow.bijectors.scaling",
     "Identity": "helmflow.bijectors.base",
-    "InCell": "helmflow.bijectors.periodic",
+    "InCell": "helmflow.bijectors.conjugated",
     "InternalCoordinates": "helmflow.bijectors.internal",
     "Inverse": "helmflow.bijectors.base",
     "LineAutoregressive": "helmflow.bijectors.product_flow",
@@ -32,7 +32,7 @@ _HOME = {
     "MoebiusMixture": "helmflow.bijectors.circle_maps",
     "Part": "helmflow.bijectors.conjugated",
     "ParticleCoupling": "helmflow.bijectors.particle_coupling",
-    "Pinned": "helmflow.bijectors.periodic",
+    "Pinned": "helmflow.bijectors.conjugated",
     "Places": "helmflow.bijectors.given_torsions",
     "ProductAutoregressive": "helmflow.bijectors.product_flow",
     "ProjectionMixture": "helmflow.bijectors.circle_maps",
@@ -57,7 +57,7 @@ _HOME = {
     "conjugated": "helmflow.bijectors.conjugated",
     "local_couplings": "helmflow.bijectors.local_coupling",
     "particle_couplings": "helmflow.bijectors.particle_coupling",
-    "spread_points": "helmflow.bijectors.radial_centres",
+    "spread_points": "helmflow.manifolds.sphere",
     "z_matrix": "helmflow.bijectors.internal",
 }
 

@@ -30,6 +30,10 @@ class Bijector(nn.Module, ABC):
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
         """``x = f^-1(y)`` and ``log|det df^-1/dy|``."""
 
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        """`forward` for sign 1, `inverse` for sign -1."""
+        return self.forward(x) if sign > 0 else self.inverse(x)
+
     if TYPE_CHECKING:
 
         def __call__(self, x: Configs) -> tuple[Configs, Values]:
@@ -37,53 +41,54 @@ class Bijector(nn.Module, ABC):
             ...
 
 
-@final
-class Identity(Bijector):
-    """The map that does nothing: ``y = x``, log-determinant zero."""
+class TwoWay(Bijector, ABC):
+    """A bijector whose directions are one piece of code: `directed` says it all."""
+
+    @abstractmethod
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        """``f(x)`` for sign 1, ``f^-1(x)`` for sign -1, and the log-determinant of that."""
 
     def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return x, _zeros(x)
+        return self.directed(x, 1)
 
     def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return y, _zeros(y)
+        return self.directed(y, -1)
 
 
 @final
-class Chain(Bijector, Generic[B]):
+class Identity(TwoWay):
+    """The map that does nothing: ``y = x``, log-determinant zero."""
+
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        return x, _zeros(x)
+
+
+@final
+class Chain(TwoWay, Generic[B]):
     """Several bijectors one after the other: ``Chain([f, g])`` is ``g(f(x))``."""
 
     def __init__(self, bijectors: Iterable[B]) -> None:
         super().__init__()
         self.bijectors = module_list(bijectors)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
         total = _zeros(x)
-        for bijector in self.bijectors:
-            x, log_det = bijector.forward(x)
+        for bijector in self.bijectors if sign > 0 else reversed(self.bijectors):
+            x, log_det = bijector.directed(x, sign)
             total = total + log_det
         return x, total
 
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        total = _zeros(y)
-        for bijector in reversed(self.bijectors):
-            y, log_det = bijector.inverse(y)
-            total = total + log_det
-        return y, total
-
 
 @final
-class Inverse(Bijector):
+class Inverse(TwoWay):
     """A bijector run backwards."""
 
     def __init__(self, bijector: Bijector) -> None:
         super().__init__()
         self.bijector = bijector
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self.bijector.inverse(x)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self.bijector.forward(y)
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        return self.bijector.directed(x, -sign)
 
 
 def module_list(modules: Iterable[M]) -> Sequence[M]:

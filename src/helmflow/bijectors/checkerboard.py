@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from helmflow.bijectors.base import Chain, require_event
 from helmflow.bijectors.coupling import Coupling, Split
-from helmflow.bijectors.roots import monotone_inverse
+from helmflow.bijectors.elementwise import monotone_inverse
 from helmflow.errors import InputError
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.shapes import Configs

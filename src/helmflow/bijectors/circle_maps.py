@@ -12,8 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.elementwise import Elementwise
-from helmflow.bijectors.roots import monotone_inverse
+from helmflow.bijectors.elementwise import Elementwise, monotone_inverse
 from helmflow.errors import InputError
 from helmflow.manifolds.torus import wrap
 

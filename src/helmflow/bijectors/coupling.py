@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.base import TwoWay
 from helmflow.shapes import Configs, Values
 
 
@@ -34,7 +34,7 @@ class Split(NamedTuple):
     join: Callable[[Tensor], Configs]
 
 
-class Coupling(Bijector, ABC):
+class Coupling(TwoWay, ABC):
     """Some coordinates a moved by a map f whose parameters depend on the others b, which stay.
 
         y_a = f(x_a; h(x_b)),   y_b = x_b,   log|det| = sum ln f'
@@ -49,12 +49,8 @@ class Coupling(Bijector, ABC):
     def split(self, x: Configs) -> Split:
         """The same for x and for its image, but for what moves."""
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
         moving, parameters, join = self.split(x)
-        moved, log_slope = self.f.forward(moving, parameters)
+        f = self.f.forward if sign > 0 else self.f.inverse
+        moved, log_slope = f(moving, parameters)
         return join(moved), log_slope.flatten(1).sum(1)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        moved, parameters, join = self.split(y)
-        moving, log_slope = self.f.inverse(moved, parameters)
-        return join(moving), log_slope.flatten(1).sum(1)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol, final
+from functools import partial
+from typing import final
 
 import numpy as np
 import torch
@@ -20,36 +21,27 @@ from helmflow.shapes import Configs, Values
 Move = Callable[[Configs], tuple[Configs, Values]]
 
 
-class Chart(Protocol):
-    """How configurations follow the coordinates that a velocity field moves."""
+class Chart:
+    """How configurations follow the coordinates that a velocity field moves: as they are, here."""
 
     def carry(self, x: Configs, move: Move) -> tuple[Configs, Values]:
         """Configurations whose coordinates are those of x, moved; and log|det|."""
-        ...
-
-
-class Unchanged:
-    """The coordinates are the configurations themselves."""
-
-    def carry(self, x: Configs, move: Move) -> tuple[Configs, Values]:
-        """x, moved."""
         return move(x)
 
 
-class Whitened:
+class Whitened(Chart):
     """Displacements (batch, n) are moved in the whitened coordinates of a Gaussian base."""
 
     def __init__(self, base: Whitening) -> None:
         self.base = base
 
     def carry(self, x: Configs, move: Move) -> tuple[Configs, Values]:
-        """Whitened, moved, coloured again."""
         require_event(x, self.base.precision.shape[:1])
         z, log_det = move(self.base.whiten(x))
         return self.base.colour(z), log_det
 
 
-class Plaquettes:
+class Plaquettes(Chart):
     """U(1) links (batch, 2, L0, L1) follow their plaquettes.
 
     The change of the plaquettes, of sum zero, is the lattice Laplacian of a field psi; links
@@ -59,7 +51,6 @@ class Plaquettes:
     """
 
     def carry(self, x: Configs, move: Move) -> tuple[Configs, Values]:
-        """Links whose plaquettes are those of x, moved."""
         angles = plaquette_angles(x)
         moved, log_det = move(angles)
         return x + curl(inverse_laplacian(moved - angles)), log_det
@@ -92,13 +83,10 @@ class FittedFlow(FixedStepFlow):
         self.field = field
         # no parameter: a fit is never trained, and stays in double precision whatever is
         self.coefficients = torch.as_tensor(coefficients, dtype=torch.float64).detach().clone()
-        self.chart = Unchanged() if chart is None else chart
+        self.chart = chart or Chart()
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self.chart.carry(x, super().forward)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self.chart.carry(y, super().inverse)
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        return self.chart.carry(x, partial(super().directed, sign=sign))
 
     def velocity(self, x: Configs, t: float) -> tuple[Configs, Values]:
         weights = torch.from_numpy(legendre(t, len(self.coefficients))) @ self.coefficients

@@ -13,8 +13,7 @@ from helmflow.bijectors.coupling import ConditionedMap, Coupling, Split
 from helmflow.bijectors.elementwise import Elementwise, ShiftScale
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.errors import InputError
-from helmflow.nets.features import circular_features
-from helmflow.nets.mlp import Mlp
+from helmflow.nets.mlp import Mlp, circular_features
 from helmflow.shapes import Configs
 
 ORDERS = 3

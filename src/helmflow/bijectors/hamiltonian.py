@@ -7,11 +7,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.base import TwoWay, require_event
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.phase_space import require_phase_space
-from helmflow.manifolds.product import Euclidean
+from helmflow.manifolds.product import Euclidean, require_phase_space
 from helmflow.manifolds.sphere import Sphere, cos_of, normalised, sinc_of
 from helmflow.manifolds.torus import Torus
 from helmflow.shapes import Configs, Values
@@ -26,7 +25,7 @@ def kinetic_energy(p: Tensor) -> Values:
 
 
 @final
-class HamiltonianFlow(Bijector):
+class HamiltonianFlow(TwoWay):
     """Leapfrog with learned potential and kinetic energies on (q, p), concatenated.
 
         p <- p - h/2 dV/dq;   q <- q + h dK/dp;   p <- p - h/2 dV/dq
@@ -58,19 +57,13 @@ class HamiltonianFlow(Bijector):
         self.potential = potential
         self.kinetic = kinetic_energy if kinetic is None else kinetic
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self._run(x, self.step)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self._run(y, -self.step)
-
     def hamiltonian(self, x: Configs) -> Values:
         """``K(p) + V(q)`` (batch,) at x = (q, p)."""
         q, p = x.split(self.manifold.n_coordinates, -1)
         return self.kinetic(p) + self.potential(q)
 
-    def _run(self, x: Configs, h: float) -> tuple[Configs, Values]:
-        n = self.manifold.n_coordinates
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        n, h = self.manifold.n_coordinates, sign * self.step
         require_event(x, torch.Size([2 * n]))
         # a step of training that diverges is skipped: no mistake of the user
         finite = torch.isfinite(x).all(-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from helmflow.bijectors.base import Bijector
 from helmflow.errors import InputError
+from helmflow.manifolds.links import wrapped
 from helmflow.shapes import Configs, Particles, Values
 
 AXIS, PLANE = -1, -2
@@ -136,7 +137,7 @@ class InternalCoordinates(Bijector):
         turns = [
             phi[:, k] if s < 0 else phi[:, k] - phi[:, s] for k, s in enumerate(self._siblings)
         ]
-        phi = _wrap(torch.stack(turns, dim=1) - self.centres) + self.centres
+        phi = wrapped(torch.stack(turns, dim=1) - self.centres) + self.centres
         q = torch.cat([x[:, self.first], b, theta, phi], dim=1)
         return q, -(2.0 * b.log() + theta.sin().log()).sum(1)
 
@@ -168,11 +169,6 @@ class InternalCoordinates(Bijector):
         above = origin + origin.new_tensor([0.0, 0.0, 1.0])
         beside = above + origin.new_tensor([1.0, 0.0, 0.0])
         return beside[:, None], above[:, None]
-
-
-def _wrap(angle: Tensor) -> Tensor:
-    """Angles moved by whole turns to [-pi, pi)."""
-    return torch.remainder(angle + math.pi, 2.0 * math.pi) - math.pi
 
 
 def _measure(atom: Tensor, bond: Tensor, angle: Tensor, torsion: Tensor) -> tuple[Tensor, ...]:

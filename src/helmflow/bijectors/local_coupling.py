@@ -1,14 +1,14 @@
 """Couplings of a crystal's sites with their neighbours: trained small, used at any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Generator, Tensor, nn
 
-from helmflow.bijectors.base import Bijector, Chain, require_event
-from helmflow.bijectors.bends import Bends
+from helmflow.bijectors.base import Chain, TwoWay, require_event
 from helmflow.bijectors.coupling import Coupling, Split
+from helmflow.bijectors.elementwise import Bends
 from helmflow.errors import InputError
 from helmflow.manifolds.site_graph import SiteGraph
 from helmflow.nets.mlp import Mlp
@@ -98,7 +98,7 @@ class LocalCoupling(Coupling):
 
 
 @final
-class LocalCouplings(Bijector):
+class LocalCouplings(TwoWay):
     """Displacements moved colour by colour, each site given its neighbours.
 
     For the sites i of one colour, with m_i the mean displacement of the nearest neighbours and
@@ -147,25 +147,20 @@ class LocalCouplings(Bijector):
 
         Raises ``InputError`` if a site has other surroundings there.
         """
-        same = graph.offsets.shape == self.offsets.shape
-        if not same or (torch.from_numpy(graph.offsets) - self.offsets).abs().max() > 1e-3 * (
-            self.offsets.norm(dim=1).min()
-        ):
-            raise InputError("flow", "the crystal it was trained for", "other surroundings")
+        require_same_surroundings(torch.from_numpy(graph.offsets), self.offsets)
         return LocalCouplings(graph, self.networks, self.scale)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self._through(x, self.sweeps.forward)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self._through(y, self.sweeps.inverse)
-
-    def _through(
-        self, u: Configs, sweeps: Callable[[Configs], tuple[Configs, Values]]
-    ) -> tuple[Configs, Values]:
-        require_event(u, torch.Size([3 * self.n_sites]))
-        u, log_det = sweeps(u.view(len(u), self.n_sites, 3))
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        require_event(x, torch.Size([3 * self.n_sites]))
+        u, log_det = self.sweeps.directed(x.view(len(x), self.n_sites, 3), sign)
         return (u - u.mean(1, keepdim=True)).flatten(1), log_det
+
+
+def require_same_surroundings(offsets: Tensor, trained: Tensor) -> None:
+    """Raise InputError unless neighbours (k, 3) are where a flow was trained to have them."""
+    same = offsets.shape == trained.shape
+    if not same or (offsets - trained).abs().max() > 1e-3 * trained.norm(dim=1).min():
+        raise InputError("flow", "the crystal it was trained for", "other surroundings")
 
 
 def local_couplings(

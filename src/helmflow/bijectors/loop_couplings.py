@@ -13,13 +13,13 @@ their parents, so few layers suffice; the maps themselves are learned.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector, Chain, module_list
+from helmflow.bijectors.base import Chain, TwoWay, module_list
 from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.spectral import SpectralMap
 from helmflow.errors import InputError
@@ -36,8 +36,6 @@ from helmflow.streams import stream
 
 POWERS = {2: (0.5,), 3: (0.5, 0.0, 1.0)}
 """By N: powers of S relative to which S_1 is mapped in turn; SU(3) needs more than one frame."""
-
-Layer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Cut(NamedTuple):
@@ -94,29 +92,26 @@ class _RelativeMaps(nn.Module):
         self.maps, self.powers = module_list(maps), powers
 
     def forward(self, x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        layers = [(p, h.forward) for p, h in zip(self.powers, self.maps, strict=True)]
-        return self._through(x, parameters, layers)
+        return self._directed(x, parameters, 1)
 
     def inverse(self, y: Tensor, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        layers = [(p, h.inverse) for p, h in zip(self.powers, self.maps, strict=True)]
-        return self._through(y, parameters, layers[::-1])
+        return self._directed(y, parameters, -1)
 
-    @staticmethod
-    def _through(
-        x: Tensor, parameters: tuple[Tensor, ...], layers: Sequence[tuple[float, Layer]]
+    def _directed(
+        self, x: Tensor, parameters: tuple[Tensor, ...], sign: int
     ) -> tuple[Tensor, Tensor]:
         whole, angles, context = parameters
         total = torch.zeros(len(x), dtype=torch.float64)
-        for power, spectral in layers:
+        for power, spectral in list(zip(self.powers, self.maps, strict=True))[::sign]:
             reference = spectral_function(whole, angles, power * angles)
-            x, log_det = spectral(x @ reference.mH, context)
+            x, log_det = spectral(x @ reference.mH, context, sign)
             x = x @ reference
             total = total + log_det.flatten(1).sum(1)
         return x, total[:, None]
 
 
 @final
-class LoopCouplings(Bijector):
+class LoopCouplings(TwoWay):
     """SU(N) links (batch, 2, L0, L1, N, N) moved level by level; log|det| in Haar measure.
 
     The coarsest rectangles have the extents ``tile``, by default the largest powers of two that
@@ -158,11 +153,8 @@ class LoopCouplings(Bijector):
         """Those of all levels, coarse to fine."""
         return [h for level in self.levels.bijectors for h in level.f.maps]
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self.levels.forward(x)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self.levels.inverse(y)
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        return self.levels.directed(x, sign)
 
 
 def _cuts(shape: tuple[int, int]) -> list[Cut]:

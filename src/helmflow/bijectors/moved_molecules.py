@@ -1,13 +1,13 @@
 """Maps of the molecules around a solute: each moves as a whole, as seen from the solute."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.base import Bijector, TwoWay
 from helmflow.errors import InputError
 from helmflow.shapes import Particles, Values
 
@@ -39,7 +39,7 @@ class Surroundings:
 
 
 @final
-class MovedMolecules(Bijector):
+class MovedMolecules(TwoWay):
     """Molecules carried by a map g of their centres, as seen from the solute.
 
         c_m = mean of the particles of molecule m,   d_m = (c_m - c_0) / unit
@@ -72,11 +72,12 @@ class MovedMolecules(Bijector):
     cell: Tensor
     to_fractions: Tensor
 
-    def forward(self, x: Particles) -> tuple[Particles, Values]:
-        return self._move(x, self.centres.forward)
-
-    def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        return self._move(y, self.centres.inverse)
+    def directed(self, x: Particles, sign: int) -> tuple[Particles, Values]:
+        d = self.seen(x)
+        moved, log_det = self.centres.directed(d, sign)
+        shift = self.nearest(self.unit * (moved - d))
+        still = shift.new_zeros(len(x), 1, 3)
+        return x + torch.cat([shift, still], 1)[:, self.owner], log_det
 
     def seen(self, x: Particles) -> Particles:
         """Centres d (batch, molecules, 3) as the map sees them, in its unit."""
@@ -97,12 +98,3 @@ class MovedMolecules(Bijector):
     def nearest(self, d: Tensor) -> Tensor:
         """Vectors d (..., 3) in the unit of x, reduced by the box vectors that they exceed."""
         return d - (d @ self.to_fractions).detach().round() @ self.cell
-
-    def _move(
-        self, x: Particles, g: Callable[[Particles], tuple[Particles, Values]]
-    ) -> tuple[Particles, Values]:
-        d = self.seen(x)
-        moved, log_det = g(d)
-        shift = self.nearest(self.unit * (moved - d))
-        still = shift.new_zeros(len(x), 1, 3)
-        return x + torch.cat([shift, still], 1)[:, self.owner], log_det

@@ -6,14 +6,14 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.base import Bijector, Chain, TwoWay
 from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.elementwise import Elementwise
-from helmflow.bijectors.periodic import wrap
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.errors import InputError
+from helmflow.manifolds.torus import wrap
 from helmflow.nets.attention import Attention, Transformer
-from helmflow.nets.features import circular_features
+from helmflow.nets.mlp import circular_features
 from helmflow.shapes import Particles, Values
 from helmflow.streams import stream
 
@@ -58,7 +58,7 @@ class ParticleCoupling(Coupling):
 
 
 @final
-class CircularShift(Bijector):
+class CircularShift(TwoWay):
     """A learned rotation of every coordinate: ``y = x + shift mod 1``, log-determinant zero.
 
     It starts at zero, the same for all particles; x is (batch, n, d) in [0, 1).
@@ -68,11 +68,8 @@ class CircularShift(Bijector):
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(d, dtype=torch.float64))
 
-    def forward(self, x: Particles) -> tuple[Particles, Values]:
-        return wrap(x + self.shift.to(x.dtype)), x.new_zeros(len(x))
-
-    def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        return wrap(y - self.shift.to(y.dtype)), y.new_zeros(len(y))
+    def directed(self, x: Particles, sign: int) -> tuple[Particles, Values]:
+        return wrap(x + sign * self.shift.to(x.dtype), 1.0), x.new_zeros(len(x))
 
 
 def particle_couplings(

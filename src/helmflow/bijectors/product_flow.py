@@ -7,10 +7,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.base import Bijector, TwoWay, require_event
 from helmflow.bijectors.elementwise import Composed, Elementwise, ShiftScale
-from helmflow.bijectors.rotation_flows import RotationAutoregressive
-from helmflow.bijectors.sphere_flows import RecursiveSphere
+from helmflow.bijectors.sphere_flows import RecursiveSphere, RotationAutoregressive
 from helmflow.bijectors.splines import RationalQuadraticSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive
 from helmflow.errors import InputError
@@ -49,13 +48,9 @@ class LineAutoregressive(Bijector):
     def inverse(self, y: Configs, given: Tensor | None = None) -> tuple[Configs, Values]:
         require_event(y, torch.Size([self.dim]))
         given = self.conditioner.require_given(given, y)
-        numbers, total = [], torch.zeros_like(y[:, 0])
-        for k, net in enumerate(self.nets):
-            parameters = net(torch.cat((y[:, :k], given), -1))
-            x, log_slope = self.elementwise.inverse(y[:, k], parameters)
-            numbers.append(x)
-            total = total + log_slope
-        return torch.stack(numbers, -1), total
+        parameters = [net(torch.cat((y[:, :k], given), -1)) for k, net in enumerate(self.nets)]
+        x, log_slope = self.elementwise.inverse(y, torch.stack(parameters, 1))
+        return x, log_slope.sum(1)
 
 
 FACTOR_FLOWS: dict[str, Callable[..., Bijector]] = {
@@ -68,7 +63,7 @@ FACTOR_FLOWS: dict[str, Callable[..., Bijector]] = {
 
 
 @final
-class ProductAutoregressive(Bijector):
+class ProductAutoregressive(TwoWay):
     """The factors of a product T^a x S^b x R^c in turn, each mapped given those before it.
 
     ``y_k = f_k(x_k | y_j for j before k)`` in the given ``order`` of factors, by the flows of
@@ -101,20 +96,14 @@ class ProductAutoregressive(Bijector):
             n_given += factor.n_features
         self.maps = nn.ModuleList(maps)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self._run(x, forwards=True)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self._run(y, forwards=False)
-
-    def _run(self, x: Configs, *, forwards: bool) -> tuple[Configs, Values]:
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
         require_event(x, torch.Size([self.manifold.n_coordinates]))
         parts = list(x.split(self.manifold.sizes, -1))
         moved, given, total = parts.copy(), x[:, :0], torch.zeros_like(x[:, 0])
         for place, bijector in zip(self.order, self.maps, strict=True):
-            direction = getattr(bijector, "forward" if forwards else "inverse")
+            direction = bijector.forward if sign > 0 else bijector.inverse
             moved[place], log_det = direction(parts[place], given)
-            known = moved[place] if forwards else parts[place]
+            known = moved[place] if sign > 0 else parts[place]
             given = torch.cat((given, self.manifold.factors[place].features(known)), -1)
             total = total + log_det
         return torch.cat(moved, -1), total

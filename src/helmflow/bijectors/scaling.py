@@ -7,13 +7,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.base import TwoWay
 from helmflow.errors import InputError
 from helmflow.shapes import Configs, Particles, Values
 
 
 @final
-class VolumeScaling(Bijector):
+class VolumeScaling(TwoWay):
     """Carries particles, or whole molecules, from one box to a larger or smaller one.
 
         y_i = x_i + (s - 1) c_m(i),   log|det| = 3 M ln s,   s = (V_B / V_A)^(1/3)
@@ -46,20 +46,15 @@ class VolumeScaling(Bijector):
     mean: Tensor
     owner: Tensor
 
-    def forward(self, x: Particles) -> tuple[Particles, Values]:
-        return self._stretch(x, self.scale)
-
-    def inverse(self, y: Particles) -> tuple[Particles, Values]:
-        return self._stretch(y, 1.0 / self.scale)
-
-    def _stretch(self, x: Particles, scale: float) -> tuple[Particles, Values]:
+    def directed(self, x: Particles, sign: int) -> tuple[Particles, Values]:
+        scale = self.scale**sign
         centres = torch.einsum("im,mj,bjc->bic", self.owner, self.mean, x)
         log_det = 3.0 * self.n_molecules * math.log(scale)
         return x + (scale - 1.0) * centres, x.new_full((len(x),), log_det)
 
 
 @final
-class HarmonicScaling(Bijector):
+class HarmonicScaling(TwoWay):
     """Displacements of a crystal at one temperature carried to another: exact if harmonic.
 
         y = (T_B / T_A)^(1/2) u,   log|det| = (n - d) ln (T_B / T_A) / 2
@@ -79,12 +74,7 @@ class HarmonicScaling(Bijector):
         self.scale = math.sqrt(temperature_ratio)
         self.n_translations = n_translations
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self._stretch(x, self.scale)
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self._stretch(y, 1.0 / self.scale)
-
-    def _stretch(self, u: Configs, scale: float) -> tuple[Configs, Values]:
-        dim = u.shape[1:].numel() - self.n_translations
-        return scale * u, u.new_full((len(u),), dim * math.log(scale))
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        dim = x.shape[1:].numel() - self.n_translations
+        scale = self.scale**sign
+        return scale * x, x.new_full((len(x),), dim * math.log(scale))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from helmflow.bijectors.base import require_event
-from helmflow.bijectors.scored_flow import Rates, ScoredFlow
+from helmflow.bijectors.fixed_step import Rates, ScoredFlow
 from helmflow.fields.sine import SineField, first_frequencies
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.shapes import Configs, Values

@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector
+from helmflow.bijectors.base import TwoWay
 from helmflow.bijectors.splines import RationalQuadraticSpline
 from helmflow.manifolds.special_unitary import (
     eigenangles,
@@ -54,40 +54,18 @@ class SpectralMap(nn.Module):
             Mlp((n_in, width, width, n_out), generator=generator) for n_in in sizes
         )
 
-    def forward(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Mapped matrices (..., N, N) and the log-determinants (...)."""
+    def forward(self, w: Tensor, context: Tensor, sign: int = 1) -> tuple[Tensor, Tensor]:
+        """Mapped matrices (..., N, N) and log-determinants (...); of the inverse if sign is -1."""
         angles = eigenangles(w)
         r, phi = _coordinates(angles)
-        r_new, log_det = self.spline.forward(r, self.nets[0](self._seen(context)))
-        phi_new = phi
+        spline = self.spline.forward if sign > 0 else self.spline.inverse
+        r_new, log_det = spline(r, self.nets[0](self._seen(context)))
         if phi is not None:
-            phi_new, log_slope = self.spline.forward(phi, self._across(context, r_new))
-            log_det = log_det + log_slope
-        return self._mapped(w, angles, (r, r_new), phi_new, log_det)
-
-    def inverse(self, w: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse map and its log-determinants."""
-        angles = eigenangles(w)
-        r, phi = _coordinates(angles)
-        r_old, log_det = self.spline.inverse(r, self.nets[0](self._seen(context)))
-        phi_old = phi
-        if phi is not None:
-            phi_old, log_slope = self.spline.inverse(phi, self._across(context, r))
-            log_det = log_det + log_slope
-        return self._mapped(w, angles, (r, r_old), phi_old, log_det)
-
-    def _mapped(
-        self,
-        w: Tensor,
-        angles: Tensor,
-        radii: tuple[Tensor, Tensor],
-        phi: Tensor | None,
-        log_det: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        images = _angles(radii[1].clamp(EDGE, 1.0 - EDGE), phi)
+            phi, log_slope = spline(phi, self._across(context, r_new if sign > 0 else r))
+            # the element of area is r dr dphi
+            log_det = log_det + log_slope + (r_new / r).log()
+        images = _angles(r_new.clamp(EDGE, 1.0 - EDGE), phi)
         log_det = log_det + log_vandermonde(images) - log_vandermonde(angles)
-        if phi is not None:  # the element of area is r dr dphi
-            log_det = log_det + (radii[1] / radii[0]).log()
         return spectral_function(w, angles, images), log_det
 
     def _seen(self, context: Tensor) -> Tensor:
@@ -118,7 +96,7 @@ def _angles(r: Tensor, phi: Tensor | None) -> Tensor:
 
 
 @final
-class SpectralFlow(Bijector):
+class SpectralFlow(TwoWay):
     """One SU(N) matrix (batch, N, N) mapped by a `SpectralMap`, for densities of its class."""
 
     def __init__(
@@ -132,12 +110,5 @@ class SpectralFlow(Bijector):
         super().__init__()
         self.map = SpectralMap(n_colours, 0, n_bins=n_bins, width=width, generator=generator)
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
-        return self.map(x, _nothing(x))
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        return self.map.inverse(y, _nothing(y))
-
-
-def _nothing(x: Configs) -> Tensor:
-    return torch.zeros(len(x), 0, dtype=torch.float64)
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
+        return self.map(x, torch.zeros(len(x), 0, dtype=torch.float64), sign)

@@ -10,6 +10,7 @@ D. J. Rezende et al., arXiv:2002.02428.
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import final
 
@@ -99,19 +100,12 @@ def _require_bins(n_bins: int) -> None:
         raise InputError("n_bins", f"1 to {int(1 / NARROWEST_BIN) - 1} bins", n_bins)
 
 
-@final
-class CircularSpline(Elementwise):
-    """A spline of the circle [0, period) that fixes 0, with one free slope across the seam.
+class _Spline(Elementwise):
+    """A spline of [lower, upper] onto itself."""
 
-    Parameters: n_bins logarithms of widths, of heights, and n_bins slopes. Angles outside
-    [0, period) are taken as they stand to the nearest bin: wrap them first.
-    """
-
-    def __init__(self, n_bins: int, period: float = 2.0 * math.pi) -> None:
-        _require_bins(n_bins)
-        self.n_bins = n_bins
-        self.period = period
-        self.n_parameters = 3 * n_bins
+    lower: float
+    upper: float
+    n_bins: int
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         knots = self._all_knots(parameters)
@@ -121,28 +115,48 @@ class CircularSpline(Elementwise):
         knots = self._all_knots(parameters)
         return _find_bin(y, knots[1][..., 1:-1], knots).inverse(y)
 
+    def _all_knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x and y of all knots, and the parameters of the slopes there."""
+        n = self.n_bins
+        widths, heights, slopes = parameters.split((n, n, self.n_parameters - 2 * n), -1)
+        x, y = (_knots(logits, self.lower, self.upper) for logits in (widths, heights))
+        return x, y, self._all_slopes(slopes)
+
+    @abstractmethod
+    def _all_slopes(self, slopes: Tensor) -> Tensor:
+        """Parameters (..., n_bins + 1) from those that are free."""
+
+
+@final
+class CircularSpline(_Spline):
+    """A spline of the circle [0, period) that fixes 0, with one free slope across the seam.
+
+    Parameters: n_bins logarithms of widths, of heights, and n_bins slopes. Angles outside
+    [0, period) are taken as they stand to the nearest bin: wrap them first.
+    """
+
+    def __init__(self, n_bins: int, period: float = 2.0 * math.pi) -> None:
+        _require_bins(n_bins)
+        self.n_bins, self.n_parameters = n_bins, 3 * n_bins
+        self.lower, self.upper = 0.0, period
+
     def parameters_of(self, heights: Tensor, slopes: Tensor) -> Tensor:
         """Parameters (..., 3 n_bins) of equal widths with these heights and knot slopes.
 
         Both are (..., n_bins) and positive; heights sum to the period.
         """
-        share = (heights / self.period - NARROWEST_BIN) / (1.0 - NARROWEST_BIN * self.n_bins)
+        share = (heights / self.upper - NARROWEST_BIN) / (1.0 - NARROWEST_BIN * self.n_bins)
         excess = (slopes - SMALLEST_SLOPE).clamp_min(SMALLEST_SLOPE)
         logits = share.clamp_min(NARROWEST_BIN).log()
         inverse_softplus = excess + (-(-excess).expm1()).log()
         return torch.cat([torch.zeros_like(logits), logits, inverse_softplus - _SLOPE_ONE], -1)
 
-    def _all_knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        widths, heights, slopes = parameters.split(self.n_bins, -1)
-        return (
-            _knots(widths, 0.0, self.period),
-            _knots(heights, 0.0, self.period),
-            torch.cat((slopes, slopes[..., :1]), -1),
-        )
+    def _all_slopes(self, slopes: Tensor) -> Tensor:
+        return torch.cat((slopes, slopes[..., :1]), -1)
 
 
 @final
-class RationalQuadraticSpline(Elementwise):
+class RationalQuadraticSpline(_Spline):
     """A spline of [lower, upper] onto itself.
 
     With ``linear_tails`` the end slopes are 1 and the map is the identity outside (parameters:
@@ -156,23 +170,15 @@ class RationalQuadraticSpline(Elementwise):
         _require_bins(n_bins)
         if not lower < upper:
             raise InputError("lower", f"less than upper = {upper}", lower)
-        self.n_bins = n_bins
-        self.lower = lower
-        self.upper = upper
+        self.n_bins, self.lower, self.upper = n_bins, lower, upper
         self.linear_tails = linear_tails
         self.n_parameters = 3 * n_bins - 1 if linear_tails else 3 * n_bins + 1
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        knots = self._all_knots(parameters)
-        inside = x.clamp(self.lower, self.upper) if self.linear_tails else x
-        y, log_slope = _find_bin(inside, knots[0][..., 1:-1], knots).forward(inside)
-        return self._with_tails(x, y, log_slope)
+        return self._with_tails(x, *super().forward(self._inside(x), parameters))
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        knots = self._all_knots(parameters)
-        inside = y.clamp(self.lower, self.upper) if self.linear_tails else y
-        x, log_slope = _find_bin(inside, knots[1][..., 1:-1], knots).inverse(inside)
-        return self._with_tails(y, x, log_slope)
+        return self._with_tails(y, *super().inverse(self._inside(y), parameters))
 
     def log_end_ratio(self, x: Tensor, parameters: Tensor) -> Tensor:
         """``log[(upper - y)(y - lower) / ((upper - x)(x - lower))]``, finite at both ends.
@@ -202,19 +208,15 @@ class RationalQuadraticSpline(Elementwise):
         lower_ratio = torch.where(first, near_lower.where(first, 1.0), away_lower)
         return (upper_ratio * lower_ratio).log()
 
+    def _inside(self, x: Tensor) -> Tensor:
+        return x.clamp(self.lower, self.upper) if self.linear_tails else x
+
     def _with_tails(self, x: Tensor, y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
         if not self.linear_tails:
             return y, log_slope
         outside = (x < self.lower) | (x > self.upper)
         return torch.where(outside, x, y), log_slope.masked_fill(outside, 0.0)
 
-    def _all_knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n = self.n_bins
-        widths, heights, slopes = parameters.split((n, n, self.n_parameters - 2 * n), -1)
-        if self.linear_tails:
-            slopes = functional.pad(slopes, (1, 1))  # parameter zero is slope one
-        return (
-            _knots(widths, self.lower, self.upper),
-            _knots(heights, self.lower, self.upper),
-            slopes,
-        )
+    def _all_slopes(self, slopes: Tensor) -> Tensor:
+        # parameter zero is slope one
+        return functional.pad(slopes, (1, 1)) if self.linear_tails else slopes

@@ -8,14 +8,13 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from helmflow.bijectors.base import Bijector, require_event
+from helmflow.bijectors.base import Bijector, TwoWay, require_event
 from helmflow.bijectors.circle_maps import MoebiusMixture, Rotation
 from helmflow.bijectors.coupling import Coupling, Split
 from helmflow.bijectors.elementwise import Composed, Elementwise
 from helmflow.errors import InputError
 from helmflow.manifolds.torus import wrap
-from helmflow.nets.mlp import Conditioner
-from helmflow.nets.side_by_side import side_by_side
+from helmflow.nets.mlp import Conditioner, side_by_side
 from helmflow.shapes import Configs, Values
 
 
@@ -149,7 +148,7 @@ class TorusCoupling(Coupling):
 
 
 @final
-class TorusFrame(Bijector):
+class TorusFrame(TwoWay):
     """Other angles of the same torus, ``y = M x`` with a matrix of whole numbers, det M = +-1.
 
     For a chain of joints the sums ``x_1 + ... + x_k`` are the absolute angles of its links. A
@@ -170,10 +169,7 @@ class TorusFrame(Bijector):
         self.register_buffer("matrix", whole)
         self.register_buffer("back", torch.linalg.inv(whole).round())
 
-    def forward(self, x: Configs) -> tuple[Configs, Values]:
+    def directed(self, x: Configs, sign: int) -> tuple[Configs, Values]:
         require_event(x, torch.Size([len(self.matrix)]))
-        return wrap(x @ self.matrix.T), torch.zeros_like(x[:, 0])
-
-    def inverse(self, y: Configs) -> tuple[Configs, Values]:
-        require_event(y, torch.Size([len(self.matrix)]))
-        return wrap(y @ self.back.T), torch.zeros_like(y[:, 0])
+        matrix = self.matrix if sign > 0 else self.back
+        return wrap(x @ matrix.T), torch.zeros_like(x[:, 0])

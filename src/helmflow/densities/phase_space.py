@@ -8,8 +8,7 @@ import torch
 from helmflow.densities.base import Density, require_count
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.phase_space import require_phase_space
-from helmflow.manifolds.product import Euclidean
+from helmflow.manifolds.product import Euclidean, require_phase_space
 from helmflow.manifolds.sphere import Sphere
 from helmflow.manifolds.torus import Torus
 from helmflow.shapes import Configs, Values

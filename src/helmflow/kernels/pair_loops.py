@@ -25,9 +25,18 @@ from helmflow.kernels.blocks import (
     unpack,
 )
 from helmflow.kernels.cache import entry
-from helmflow.kernels.covariance import quadratic, relative, trace
 from helmflow.kernels.simd import INLINE, INNER, LANES, any_lane, item, select, splat
-from helmflow.kernels.vectors import ATOM, accumulate, dot, fetch, scale, subtract
+from helmflow.kernels.vectors import (
+    ATOM,
+    accumulate,
+    dot,
+    fetch,
+    quadratic,
+    relative,
+    scale,
+    subtract,
+    trace,
+)
 
 
 class Truncation(NamedTuple):

@@ -13,7 +13,6 @@ from numba import njit
 
 from helmflow.kernels.blocks import aligned, longest_list, pack, pair_vector, spread
 from helmflow.kernels.cache import entry
-from helmflow.kernels.covariance import apply, contracted, quadratic, relative, trace
 from helmflow.kernels.pairs import both_ends
 from helmflow.kernels.simd import INLINE, INNER, LANES, any_lane, item, load, splat, store
 from helmflow.kernels.stillinger_weber import radial
@@ -21,13 +20,18 @@ from helmflow.kernels.vectors import (
     ATOM,
     add,
     add_symmetric,
+    apply,
+    contracted,
     dot,
     fetch,
     outer,
     put,
+    quadratic,
+    relative,
     scale,
     subtract,
     times,
+    trace,
 )
 
 # Blocks of lanes that share the covariances gathered for one centre.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
+from helmflow.manifolds.torus import wrap
 from helmflow.shapes import Particles
 
 
@@ -38,10 +39,7 @@ class PeriodicCell:
     def wrap(self, x: Particles) -> Particles:
         """Positions moved by whole cell vectors to fractional coordinates in [0, 1)."""
         matrix = self.matrix.to(x)
-        fractions = x @ torch.linalg.inv(matrix)
-        wrapped = fractions - fractions.floor()
-        # A tiny negative number wraps to 1 - eps/4, which rounds to 1.
-        return torch.where(wrapped < 1, wrapped, 0.0) @ matrix
+        return wrap(x @ torch.linalg.inv(matrix), 1.0) @ matrix
 
     def minimum_image(self, d: Particles) -> Particles:
         """Vectors moved by whole cell vectors to their shortest form.

@@ -1,4 +1,4 @@
-"""Products of manifolds, their coordinates side by side, the plain real line, and names."""
+"""Products of manifolds, the plain real line, phase space, and what manifolds are called."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from torch import Tensor
 from helmflow.errors import InputError
 from helmflow.manifolds.base import Manifold
 from helmflow.manifolds.rotations import Rotations
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import UNIT_TOLERANCE, Sphere
 from helmflow.manifolds.torus import Torus, require_rows
 from helmflow.shapes import Configs
 
@@ -128,3 +128,17 @@ def parse_manifold(text: str) -> Manifold:
             raise InputError("manifold", expected, repr(text))
         factors.append(FACTORS[match[1]](int(match[2])))
     return factors[0] if len(factors) == 1 else Product(factors)
+
+
+def require_phase_space(manifold: Manifold, x: Configs) -> None:
+    """Raise InputError unless rows of x are (q, p), q a point and p tangent to the manifold at q.
+
+    A momentum is tangent if the rest of it is at most ``1e-9 (1 + |p|)``.
+    """
+    require_rows(x, 2 * manifold.n_coordinates)
+    q, p = x.chunk(2, -1)
+    manifold.require(q)
+    across = (p - manifold.tangent(q, p)).norm(dim=-1)
+    if bool((across > UNIT_TOLERANCE * (1.0 + p.norm(dim=-1))).any()):
+        off = across.max().item()
+        raise InputError("x", "momenta tangent to the manifold", f"off by {off:.3g}")

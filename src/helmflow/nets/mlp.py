@@ -1,8 +1,8 @@
-"""Fully connected networks."""
+"""Fully connected networks, alone or many side by side, and periodic features for them."""
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast, final
 
@@ -100,3 +100,46 @@ def _linear(
         for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
     return layer
+
+
+def side_by_side(nets: Iterable[nn.Module], inputs: Tensor) -> Tensor:
+    """Outputs (batch, K, n_out) of K networks, the k-th of the first columns of inputs[:, k].
+
+    ``inputs`` (batch, K, n); a network with fewer than n inputs ignores the other columns. Takes
+    one product of matrices per layer, not K of them. All are `Mlp` with the
+    same hidden layers, or `Constant`.
+    """
+    learned = {k: net for k, net in enumerate(nets) if isinstance(net, Mlp)}
+    constant = {k: net for k, net in enumerate(nets) if isinstance(net, Constant)}
+    parts = []
+    if constant:
+        values = torch.stack([net.value for net in constant.values()])
+        parts.append(values.expand(len(inputs), -1, -1))
+    if learned:
+        outputs = _together(list(learned.values()), inputs[:, list(learned)])
+        parts.append(outputs.transpose(0, 1))
+    place = torch.tensor([*constant, *learned]).argsort()
+    return torch.cat(parts, 1)[:, place]
+
+
+def _together(nets: Sequence[Mlp], inputs: Tensor) -> Tensor:
+    """Outputs (K, batch, n_out) of networks of the same layers."""
+    x = inputs.transpose(0, 1)
+    for layers in zip(*(net.layers for net in nets), strict=True):
+        if isinstance(layers[0], nn.Linear):
+            weights = nn.utils.rnn.pad_sequence([layer.weight.T for layer in layers], True)
+            biases = torch.stack([layer.bias for layer in layers])
+            x = torch.baddbmm(biases.unsqueeze(1), x[..., : weights.shape[1]], weights)
+        else:
+            x = layers[0](x)
+    return x
+
+
+def circular_features(x: Tensor, n_frequencies: int) -> Tensor:
+    """cos and sin of 2 pi k x, k = 1 ... n_frequencies, of numbers on the circle [0, 1).
+
+    x (..., d) to (..., 2 d n_frequencies), with period 1 in every component of x.
+    """
+    k = torch.arange(1, n_frequencies + 1, dtype=x.dtype, device=x.device)
+    angle = (2.0 * math.pi) * (x.unsqueeze(-1) * k).flatten(-2)
+    return torch.cat([angle.cos(), angle.sin()], -1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.energies.ase import calculator_energy
 from helmflow.energies.base import Energy, ParticleEnergy
 from helmflow.energies.gauge import GaugeEnergy

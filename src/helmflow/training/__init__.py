@@ -4,8 +4,8 @@ from helmflow.namespaces import on_first_use
 
 _HOME = {
     "BlackBoxPlan": "helmflow.training.black_box",
-    "Cosine": "helmflow.training.schedule",
-    "Drops": "helmflow.training.schedule",
+    "Cosine": "helmflow.training.plan",
+    "Drops": "helmflow.training.plan",
     "LeastSquaresPlan": "helmflow.training.least_squares",
     "ReplayPlan": "helmflow.training.replay",
     "TemperingPlan": "helmflow.training.potential_fit",

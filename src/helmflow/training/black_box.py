@@ -12,8 +12,7 @@ from helmflow.errors import InputError
 from helmflow.generalised_work import ReducedPotential, require_energies
 from helmflow.objectives.score_function import finite_work, leave_one_out, lin_log
 from helmflow.shapes import Configs, Values
-from helmflow.training.plan import StepReport, TrainingOutcome, TrainingPlan
-from helmflow.training.schedule import Cosine
+from helmflow.training.plan import Cosine, StepReport, TrainingOutcome, TrainingPlan
 from helmflow.training.stochastic import train
 
 

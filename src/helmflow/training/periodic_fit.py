@@ -6,9 +6,9 @@ from typing import final
 from torch import Generator
 
 from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.conjugated import InCell
 from helmflow.bijectors.moved_molecules import MovedMolecules, Surroundings
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import InCell
 from helmflow.nets.attention import Attention
 from helmflow.shapes import Configs, Values
 from helmflow.training.map_fit import MapFit, TwoStates

@@ -12,8 +12,7 @@ from helmflow.generalised_work import ReducedPotential, density_work
 from helmflow.objectives.divergences import forward_kl
 from helmflow.objectives.score_function import finite_work, trust_region_power
 from helmflow.shapes import Configs, Values
-from helmflow.training.plan import StepReport, TrainingOutcome, TrainingPlan
-from helmflow.training.schedule import Cosine
+from helmflow.training.plan import Cosine, StepReport, TrainingOutcome, TrainingPlan
 from helmflow.training.stochastic import train
 
 

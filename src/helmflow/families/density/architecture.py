@@ -17,17 +17,16 @@ from helmflow.bijectors.potentials import (
     SymmetrisedPotential,
 )
 from helmflow.bijectors.product_flow import ProductAutoregressive
-from helmflow.bijectors.radial_centres import spread_points
 from helmflow.bijectors.sphere_flows import SphereRotation
 from helmflow.bijectors.splines import CircularSpline
 from helmflow.bijectors.torus_flows import TorusAutoregressive, TorusFrame, circle_map
 from helmflow.densities.flow import Flow
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.errors import InputError
 from helmflow.families.density.plan import DensityPlan
 from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.base import Manifold
-from helmflow.manifolds.sphere import Sphere
+from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.nets.mlp import Conditioner
 from helmflow.streams import stream
 

@@ -22,8 +22,7 @@ from helmflow.nets.mlp import Conditioner
 from helmflow.objectives.divergences import forward_kl
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.streams import stream
-from helmflow.training.plan import TrainingPlan
-from helmflow.training.schedule import Cosine
+from helmflow.training.plan import Cosine, TrainingPlan
 from helmflow.training.stochastic import train
 
 TRAIN, STOP = 0.7, 0.15

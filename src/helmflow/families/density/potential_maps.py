@@ -12,7 +12,7 @@ from helmflow.bijectors.base import Inverse
 from helmflow.bijectors.potential_map import PotentialMap
 from helmflow.bijectors.potentials import LinearPotential
 from helmflow.densities.flow import Flow
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.errors import InputError
 from helmflow.families.density.architecture import Architecture, potential_map
 from helmflow.families.density.learned_flow import LearnedFlow, form_of

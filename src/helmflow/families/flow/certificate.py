@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.fitted_flow import FittedFlow
-from helmflow.bijectors.scored_flow import ScoredFlow
+from helmflow.bijectors.fixed_step import ScoredFlow
 from helmflow.densities.base import Density
 from helmflow.densities.gaussian import Gaussian
 from helmflow.estimators.diagnostics import forward_ess

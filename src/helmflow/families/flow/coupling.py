@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from helmflow.bijectors.base import Bijector, Chain
+from helmflow.bijectors.conjugated import InCell, Pinned
 from helmflow.bijectors.fitted_flow import FittedFlow
-from helmflow.bijectors.local_coupling import LocalCouplings, local_couplings
+from helmflow.bijectors.local_coupling import (
+    LocalCouplings,
+    local_couplings,
+    require_same_surroundings,
+)
 from helmflow.bijectors.particle_coupling import particle_couplings
-from helmflow.bijectors.periodic import InCell, Pinned
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
 from helmflow.densities.lattice import NoisyLattice, PinnedNoise
@@ -33,10 +37,8 @@ from helmflow.skeleton.kept import Kept
 from helmflow.skeleton.run import Run, Stage
 from helmflow.streams import stream
 from helmflow.training.checkpoint import Store
-from helmflow.training.plan import StepReport, TrainingPlan
-from helmflow.training.schedule import Cosine
-from helmflow.training.stochastic import train
-from helmflow.training.validation import measure
+from helmflow.training.plan import Cosine, StepReport, TrainingPlan
+from helmflow.training.stochastic import measure, train
 
 PRECISION = {"single": torch.float32, "double": torch.float64}
 
@@ -157,8 +159,7 @@ class CouplingRecipe(FlowRecipe[Problem]):
         density, _ = self._beginning((start, transport))
         bijector = self._untrained(density, network)
         if isinstance(bijector, LocalCouplings):
-            if not _alike(bijector.offsets, weights["offsets"]):
-                raise InputError("flow", "the crystal it was trained for", "other surroundings")
+            require_same_surroundings(bijector.offsets, weights["offsets"])
             bijector.load_state_dict(weights)
             graph = graph_of(self.problem, network)
             bijector = LocalCouplings(graph, list(bijector.networks), weights["scale"])
@@ -305,7 +306,3 @@ def _training_target(
         return beta * value, beta * gradient.reshape(u.shape)
 
     return target
-
-
-def _alike(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a - b).abs().max() < 1e-3 * b.norm(dim=1).min())

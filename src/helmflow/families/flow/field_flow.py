@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.bijectors.checkerboard import checkerboard_couplings
-from helmflow.bijectors.scored_flow import ScoredFlow
+from helmflow.bijectors.fixed_step import ScoredFlow
 from helmflow.bijectors.sine_flow import SineFlow
 from helmflow.densities.flow import Flow
 from helmflow.densities.free_field import FreeField
@@ -25,19 +25,17 @@ from helmflow.families.path.problem import Problem
 from helmflow.generalised_work import ReducedPotential
 from helmflow.manifolds.lattice_orbits import KernelOrbits
 from helmflow.objectives import with_known_gradient
-from helmflow.objectives.carried_score import carried_score_reverse_kl
 from helmflow.objectives.known_gradient import ValueAndGradient
+from helmflow.objectives.path_gradient import carried_score_reverse_kl
 from helmflow.settings import NetworkSettings, Settings, TrainingSettings
 from helmflow.shapes import Configs, Values
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run, Stage
 from helmflow.streams import stream
+from helmflow.training.distributed import Loss
 from helmflow.training.integrator_steps import Works, enough_steps, step_bias, works_on
-from helmflow.training.micro_batches import Loss
-from helmflow.training.plan import DivergenceError, StepReport, TrainingPlan
-from helmflow.training.schedule import Cosine
-from helmflow.training.stochastic import train
-from helmflow.training.validation import measure
+from helmflow.training.plan import Cosine, DivergenceError, StepReport, TrainingPlan
+from helmflow.training.stochastic import measure, train
 
 POWERS = (0.1, 0.25, 0.5, 0.75, 1.0)
 """The target is reached in stages: u = (1 - s) u_base + s S."""

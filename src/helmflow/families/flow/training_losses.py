@@ -19,7 +19,7 @@ from helmflow.objectives import (
 from helmflow.settings import Objective
 from helmflow.shapes import Configs
 from helmflow.streams import stream
-from helmflow.training.micro_batches import Loss
+from helmflow.training.distributed import Loss
 
 STEP = 1e-4
 """Of the central difference, in units of the distance between two draws."""

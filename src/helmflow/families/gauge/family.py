@@ -18,8 +18,7 @@ from helmflow.estimators.integration import thermodynamic_integration
 from helmflow.families.base import Family
 from helmflow.families.gauge.finding import finding_of
 from helmflow.families.gauge.schwinger import SchwingerTheory
-from helmflow.families.gauge.single_link import SingleLinkTheory
-from helmflow.families.gauge.su import SUTheory
+from helmflow.families.gauge.su import SingleLinkTheory, SUTheory
 from helmflow.families.gauge.theory import INTEGRATOR_SAMPLES, GaugeTheory
 from helmflow.families.gauge.u1 import U1Theory
 from helmflow.generalised_work import ReducedPotential
