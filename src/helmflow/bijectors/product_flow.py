@@ -101,7 +101,7 @@ class ProductAutoregressive(TwoWay):
         parts = list(x.split(self.manifold.sizes, -1))
         moved, given, total = parts.copy(), x[:, :0], torch.zeros_like(x[:, 0])
         for place, bijector in zip(self.order, self.maps, strict=True):
-            direction = bijector.forward if sign > 0 else bijector.inverse
+            direction = getattr(bijector, "forward" if sign > 0 else "inverse")
             moved[place], log_det = direction(parts[place], given)
             known = moved[place] if sign > 0 else parts[place]
             given = torch.cat((given, self.manifold.factors[place].features(known)), -1)
