@@ -81,7 +81,7 @@ def pair_functions(shell, field, mirrored):
     first, second = torch.tensor(shell.first).long(), torch.tensor(shell.second).long()
     bond = torch.from_numpy(shell.bond)
     unit = bond / bond.norm(dim=1, keepdim=True)
-    centre, width, spacing, n_radial = field._grid
+    centre, spacing, width, n_radial = field.grid.even()
 
     def relative(u):
         sites = u.view(-1, 3)

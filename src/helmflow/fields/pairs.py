@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from helmflow.fields.base import Point, TransportField
 from helmflow.shapes import Values
+
+if TYPE_CHECKING:
+    from helmflow.kernels.gaussians import Grid
 
 Array = np.ndarray
 
@@ -103,6 +106,13 @@ class RadialGrid(NamedTuple):
         low = max(shell.radius - reach[0] * sigma, 0.3 * shell.radius)
         return cls(low, shell.radius + reach[1] * sigma, n_radial)
 
+    def even(self) -> "Grid":
+        """As kernels take it: 1.1 spacings wide."""
+        from helmflow.kernels.gaussians import Grid
+
+        spacing = (self.high - self.low) / max(self.n_radial - 1, 1)
+        return Grid(float(self.low), spacing, 1.1 * spacing, self.n_radial)
+
 
 class PairField(TransportField):
     """Bond functions of one shell: two quadratic forms and Gaussians of the bond length.
@@ -117,37 +127,24 @@ class PairField(TransportField):
     def __init__(
         self, shell: Shell, covariance: Tensor, grid: RadialGrid, *, mirrored: bool
     ) -> None:
-        spread = _spread(shell, covariance)
+        from helmflow.kernels.radial import Bonds
+
+        spread = _spread(shell, covariance)[:, *np.triu_indices(3)].ravel()
         self.shell = shell
         self.grid = grid
-        self._bond = shell.bond.ravel()
-        self._spread = np.stack(
-            [spread[:, a, b] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
-        ).ravel()
-        spacing = (grid.high - grid.low) / max(grid.n_radial - 1, 1)
-        self._grid = np.array([grid.low, 1.1 * spacing, spacing, grid.n_radial])
+        self._bonds = Bonds(shell.first, shell.second, shell.bond.ravel(), spread, grid.even())
         self._signs = (1.0, -1.0) if mirrored else (1.0,)
         self.size = 2 + grid.n_radial * len(self._signs)
 
     def stein(self, point: Point) -> Tensor:
         from helmflow.kernels import radial
 
+        n_radial = self.grid.n_radial
         out = np.empty((self.size, len(point.u)))
-        n_radial = int(self._grid[3])
         both = np.empty((2 + n_radial, len(point.u)))
         u, direction = point.u.contiguous().numpy(), point.direction.contiguous().numpy()
         for k, sign in enumerate(self._signs):
-            radial.stein(
-                u,
-                direction,
-                self.shell.first,
-                self.shell.second,
-                self._bond,
-                self._spread,
-                self._grid,
-                sign,
-                both,
-            )
+            radial.stein(u, direction, self._bonds, sign, both)
             out[:2] = both[:2]
             out[2 + k * n_radial : 2 + (k + 1) * n_radial] = both[2:]
         return torch.from_numpy(out)
@@ -155,19 +152,9 @@ class PairField(TransportField):
     def contract(self, u: Tensor, weights: Tensor) -> tuple[Tensor, Values]:
         from helmflow.kernels import radial
 
-        gradient, trace = np.zeros(u.shape), np.zeros(len(u))
-        radial.contract(
-            u.contiguous().numpy(),
-            self.shell.first,
-            self.shell.second,
-            self._bond,
-            self._spread,
-            self._grid,
-            weights.contiguous().numpy(),
-            len(self._signs) - 1,
-            gradient,
-            trace,
-        )
+        gradient, trace = np.empty(u.shape), np.empty(len(u))
+        b, mirrored = weights.contiguous().numpy(), len(self._signs) - 1
+        radial.contract(u.contiguous().numpy(), self._bonds, b, mirrored, gradient, trace)
         return torch.from_numpy(gradient), torch.from_numpy(trace)
 
     def bonds(self, u: Tensor, weights: Array) -> tuple[Array, Array]:
@@ -177,20 +164,10 @@ class PairField(TransportField):
         """
         from helmflow.kernels import response
 
-        gradient = np.empty(u.shape)
+        gradient, mirrored = np.empty(u.shape), len(self._signs) - 1
         numbers = np.empty((len(u), response.NUMBERS * len(self.shell.first)))
-        response.bonds(
-            u.contiguous().numpy(),
-            self.shell.first,
-            self.shell.second,
-            self._bond,
-            self._spread,
-            self._grid,
-            weights,
-            len(self._signs) - 1,
-            gradient,
-            numbers,
-        )
+        rows = u.contiguous().numpy()
+        response.bonds(rows, self._bonds, weights, mirrored, gradient, numbers)
         return gradient, numbers
 
 

@@ -31,8 +31,9 @@ class SphereField(VelocityField):
     """
 
     def __init__(self, box: float, radii: tuple[float, float]) -> None:
+        from helmflow.kernels.gaussians import Grid
         from helmflow.kernels.periodic_vectors import DIRECTIONS
-        from helmflow.kernels.solvation_basis import Basis, Grid, count_features
+        from helmflow.kernels.solvation_basis import Basis, count_features
 
         self.radii = radii
         reach = 0.5 * box

@@ -34,7 +34,6 @@ class TripletField(TransportField):
         n, k = neighbours.shape
         if bonds.shape != (n, k, 3):
             raise InputError("bonds", f"shape ({n}, {k}, 3)", bonds.shape)
-        spacing = (grid.high - grid.low) / max(grid.n_radial - 1, 1)
         joint, kind = _distinct(_joint_covariance(neighbours, covariance))
         covariances = np.stack(
             [
@@ -55,7 +54,7 @@ class TripletField(TransportField):
             kind=kind,
             covariance=covariances,
             factor=factor,
-            grid=np.array([grid.low, 1.1 * spacing, spacing, grid.n_radial]),
+            grid=grid.even(),
         )
 
     def stein(self, point: Point) -> Tensor:

@@ -2,28 +2,17 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from numba import njit
 
+from helmflow.kernels.gaussians import Grid, first_gaussian, following, step_of
 from helmflow.kernels.periodic_vectors import DIRECTIONS, ONE_BODY
-from helmflow.kernels.simd import INLINE, INNER, LANES, LOG2_E, exp2, load, select, splat, store
+from helmflow.kernels.simd import INLINE, INNER, LANES, load, splat, store
 from helmflow.kernels.vectors import dot
 
 SHAPES = 5
 """Directions W of a pair field."""
 
 ENDS = 2 * SHAPES
-FAR = 900.0
-"""Squared distance from the first centre, in widths, beyond which every Gaussian is zero."""
-
-
-class Grid(NamedTuple):
-    """Gaussians at ``first + k spacing``, k < ``size``, of one ``width``."""
-
-    first: float
-    spacing: float
-    width: float
-    size: int
 
 
 class Basis(NamedTuple):
@@ -48,29 +37,15 @@ def count_pair_features(basis):
     return basis.solute.size * basis.pair.size * ENDS
 
 
-@njit(**INLINE)
-def first_gaussian(r, grid):
-    """Distance in widths, value, and the ratio to the next one, of a grid's first Gaussian."""
-    t = (r - grid.first) / grid.width
-    near = t * t < FAR
-    t = select(near, t, 0.0)
-    psi = select(near, exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
-    delta = grid.spacing / grid.width
-    return t, psi, exp2((LOG2_E * delta) * t) * np.exp(-0.5 * delta * delta)
-
-
 @njit(**INNER)
 def gaussians(r, grid, values, slopes):
     """All Gaussians of a grid at ``r`` and their derivatives, one vector each."""
-    t, psi, ratio = first_gaussian(r, grid)
-    delta = grid.spacing / grid.width
-    shrink = np.exp(-delta * delta)
+    step, gaussian = step_of(grid), first_gaussian(r, grid)
     for k in range(grid.size):
+        t, psi, _ = gaussian
         store(values, k * LANES, psi)
         store(slopes, k * LANES, (-1.0 / grid.width) * (t * psi))
-        psi = psi * ratio
-        ratio = ratio * shrink
-        t = t - delta
+        gaussian = following(gaussian, step)
 
 
 @njit(**INLINE)

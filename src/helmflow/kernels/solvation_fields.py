@@ -19,6 +19,7 @@ from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
 from helmflow.kernels.cache import entry
+from helmflow.kernels.gaussians import first_gaussian, following, step_of
 from helmflow.kernels.periodic_vectors import (
     DIRECTIONS,
     ONE_BODY,
@@ -47,7 +48,6 @@ from helmflow.kernels.solvation_basis import (
     bent,
     count_features,
     count_pair_features,
-    first_gaussian,
     five_dot,
     five_minus,
     five_zeros,
@@ -163,9 +163,7 @@ def _pair_sums(block, i, basis, base):
     here, radial = fetch(x, i * ATOM), fetch(block.radials, i * ATOM)
     wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, block.directions)
     force = fetch(g, i * ATOM)
-    grid = basis.pair
-    delta = grid.spacing / grid.width
-    shrink = np.exp(-delta * delta)
+    grid, step = basis.pair, step_of(basis.pair)
     for j in range(block.lengths.size):
         if j == i:
             continue
@@ -191,9 +189,7 @@ def _pair_sums(block, i, basis, base):
             add_five(sums, at, near, psi, along, bend)
             add_five(sums, at + SHAPES * LANES, far, psi, along, -1.0 * bend)
             add_five_plain(sums, at + ENDS * LANES, out, psi)
-            psi = psi * ratio
-            ratio = ratio * shrink
-            t = t - delta
+            t, psi, ratio = following((t, psi, ratio), step)
 
 
 @njit(**INNER)
@@ -291,9 +287,7 @@ def _pair_field(block, i, basis, base):
     wave, (diagonal, off, trace) = _at_the_centre(base + i * ATOM, block.directions)
     total = splat(0.0)
     mine = (splat(0.0), splat(0.0), splat(0.0))
-    grid = basis.pair
-    delta = grid.spacing / grid.width
-    shrink = np.exp(-delta * delta)
+    grid, step = basis.pair, step_of(basis.pair)
     for j in range(block.lengths.size):
         if j == i:
             continue
@@ -318,9 +312,7 @@ def _pair_field(block, i, basis, base):
             at_j = weighted_five(at_j, h, at + SHAPES * LANES, psi)
             bent_j = weighted_five(bent_j, h, at + SHAPES * LANES, bend)
             windowed = weighted_five(windowed, h, at + ENDS * LANES, psi)
-            psi = psi * ratio
-            ratio = ratio * shrink
-            t = t - delta
+            t, psi, ratio = following((t, psi, ratio), step)
         along, out, near, far = pair_geometry(
             unit, inverse, radial, (wave, slope), (other, other_slope)
         )

@@ -16,6 +16,7 @@ from numba import njit
 
 from helmflow.kernels.blocks import aligned, clear, pack, spread, unpack
 from helmflow.kernels.cache import entry
+from helmflow.kernels.gaussians import FAR, Grid
 from helmflow.kernels.simd import (
     INLINE,
     INNER,
@@ -53,7 +54,7 @@ class Surroundings(NamedTuple):
     neighbour, (n k) int64: far ends. bond, (3 n k): reference vectors. kind, (n,) int64: which
     table an atom uses. covariance, (kinds, 6 k): that of each bond (xx xy xz yy yz zz). factor,
     (kinds, 3 k, 3 k padded to a multiple of WIDTH): lower triangular L with L L^T the joint
-    covariance of all bonds of an atom. grid = [first centre, width, spacing, number].
+    covariance of all bonds of an atom.
     """
 
     neighbour: np.ndarray
@@ -61,7 +62,7 @@ class Surroundings(NamedTuple):
     kind: np.ndarray
     covariance: np.ndarray
     factor: np.ndarray
-    grid: np.ndarray
+    grid: Grid
 
 
 class Scratch(NamedTuple):
@@ -100,14 +101,10 @@ def _geometry(x, i, s, near, covariance):
 
 @njit(**INLINE)
 def _bond_covariance(covariance, j):
-    return (
-        splat(item(covariance, 6 * j)),
-        splat(item(covariance, 6 * j + 1)),
-        splat(item(covariance, 6 * j + 2)),
-        splat(item(covariance, 6 * j + 3)),
-        splat(item(covariance, 6 * j + 4)),
-        splat(item(covariance, 6 * j + 5)),
-    )
+    at = 6 * j
+    upper = (item(covariance, at), item(covariance, at + 1), item(covariance, at + 2))
+    lower = (item(covariance, at + 3), item(covariance, at + 4), item(covariance, at + 5))
+    return upper + lower
 
 
 @njit(**INNER)
@@ -116,7 +113,7 @@ def _radial(scratch, k, centre, width):
     near, shape = scratch.near, scratch.shape
     for j in range(k):
         t = (load(near, j * 8 * LANES + 6 * LANES) - centre) * (1.0 / width)
-        close = t * t < 900.0
+        close = t * t < FAR
         t = select(close, t, 0.0)
         p = select(close, exp2((-0.5 * LOG2_E) * (t * t)), 0.0)
         at = j * 3 * LANES
@@ -284,8 +281,8 @@ def contract(u, s, weights, gradient, trace):
         for i in range(n3 // 3):
             covariance, factor = s.covariance[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
             _geometry(x, i, s, scratch.near, covariance)
-            for m in range(np.int64(s.grid[3])):
-                _radial(scratch, k, s.grid[0] + m * s.grid[2], s.grid[1])
+            for m in range(s.grid.size):
+                _radial(scratch, k, s.grid.first + m * s.grid.spacing, s.grid.width)
                 for which in range(FORMS):
                     weight = weights[FORMS * m + which]
                     part = _form(which, scratch, covariance, factor)
@@ -307,7 +304,7 @@ def stein(u, direction, s, out):
     k, size = s.covariance.shape[1] // 6, s.factor.shape[1]
     x, a, lengths = aligned(n3 * LANES), aligned(n3 * LANES), np.empty(n3 // 3)
     scratch = _scratch(k, size)
-    n_forms = FORMS * np.int64(s.grid[3])
+    n_forms = FORMS * s.grid.size
     sums = aligned(n_forms * LANES)
     for first in range(0, batch, LANES):
         count = min(LANES, batch - first)
@@ -318,8 +315,8 @@ def stein(u, direction, s, out):
             covariance, factor = s.covariance[s.kind[i]], s.factor[s.kind[i]].reshape(-1)
             _geometry(x, i, s, scratch.near, covariance)
             here = fetch(a, i * ATOM)
-            for m in range(np.int64(s.grid[3])):
-                _radial(scratch, k, s.grid[0] + m * s.grid[2], s.grid[1])
+            for m in range(s.grid.size):
+                _radial(scratch, k, s.grid.first + m * s.grid.spacing, s.grid.width)
                 for which in range(FORMS):
                     at = (FORMS * m + which) * LANES
                     part = _form(which, scratch, covariance, factor)
