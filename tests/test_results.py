@@ -185,6 +185,9 @@ def test_resume_checks_the_system_and_the_version(tmp_path):
     RunDirectory.create(path, "", "digest")
     with pytest.raises(InputError, match=r"^resume: .*changed system"):
         RunDirectory.resume(path, "other")
+    (path / "settings.toml").write_text("seed = 1\n")
+    with pytest.raises(InputError, match=r"^resume: .*settings.toml .*a changed one"):
+        RunDirectory.resume(path, "digest")
     (path / "run.json").write_text('{"digest": "digest", "helmflow": "0.0.0"}')
     with pytest.raises(InputError, match=r"^resume: expected helmflow 0\.0\.0"):
         RunDirectory.resume(path, "digest")

@@ -13,6 +13,7 @@ from helmflow.commands.density import density
 from helmflow.commands.mbar import mbar
 from helmflow.commands.mistakes import OneLineGroup
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
+from helmflow.commands.programs import Allow, allow_programs
 from helmflow.commands.sample import sample
 from helmflow.commands.tfep import merge, tfep
 from helmflow.errors import ConvergenceError, EnergyError, InputError
@@ -68,6 +69,9 @@ def main(
     ] = False,
 ) -> None:
     """Free energies of crystals, molecules and fields, with errors that can be trusted."""
+    with _mistakes_in_one_line():
+        if not __debug__:  # libraries whose checks are assertions would compute on
+            raise InputError("python", "no option -O, which takes checks out of libraries", "-O")
     # Threads that spin while they wait starve the other processes of a busy machine (seven times
     # the processor time was seen); OpenMP reads this once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -92,6 +96,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run directory.  [default: runs/NAME]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish an interrupted run.")] = False,
     threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
+    allow: Allow = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead.")] = False,
 ) -> None:
     """Compute a free energy with its error bar and grade."""
@@ -105,13 +110,19 @@ def run(
         "training": steps and {"steps": steps},
     }
     with _mistakes_in_one_line():
-        from helmflow.system import load_system
+        from helmflow.results import RunDirectory, working_in
+        from helmflow.system import identity_of, load_system
 
-        loaded = load_system(system)
-        path = out or Path("runs") / loaded.name
-        directory, accepted = _open(loaded, system, path, settings, flags, resume)
-        with _ending(directory, f"helmflow run {system} --out {path} --resume"):
-            result = _finish(loaded, accepted, directory)
+        allow_programs(allow)
+        name, digest = identity_of(system)
+        path = out or Path("runs") / name
+        with working_in(path):
+            if resume and RunDirectory.started(path):
+                RunDirectory.resume(path, digest)  # before a changed file runs anything
+            loaded = load_system(system)
+            directory, accepted = _open(loaded, system, path, settings, flags, resume)
+            with _ending(directory, f"helmflow run {system} --out {path} --resume"):
+                result = _finish(loaded, accepted, directory)
         typer.echo(result.to_json() if as_json else _summary(result, directory.report))
     raise typer.Exit(1 if result.grade == "F" else 0)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmflow.commands.mistakes import mistakes_in_one_line
+from helmflow.commands.programs import Allow, allow_programs
 from helmflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def sample(
         bool,
         typer.Option("--weights", help="Independent proposals with their log weights instead."),
     ] = False,
+    allow: Allow = None,
 ) -> None:
     """Draw exact samples: flow proposals made exact by Metropolis, or with weights."""
     with mistakes_in_one_line():
@@ -36,6 +38,7 @@ def sample(
             raise InputError("out", "a new file", f"{out}, which exists")
         if weights and suffix in SINGLE_PRECISION:
             raise InputError("out", "extxyz or npz, which can hold weights", out)
+        allow_programs(allow)
         if _in_one_go(run_dir):
             _from_flow_of_samples(run_dir, out, suffix, n, seed, weights=weights)
             return
@@ -88,10 +91,10 @@ def _from_flow_of_samples(
 
 def _check_kind(run_dir: Path, out: Path, suffix: str) -> None:
     """Only a crystal has particles, which all formats but one are for."""
+    from helmflow.families.samples import system_of
     from helmflow.results import RunDirectory
-    from helmflow.system import load_system
 
-    if suffix != ".npz" and load_system(RunDirectory.open(run_dir).system).kind != "crystal":
+    if suffix != ".npz" and system_of(RunDirectory.open(run_dir)).kind != "crystal":
         raise InputError("out", "an .npz file for a field, links or density", out)
 
 

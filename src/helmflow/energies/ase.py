@@ -11,6 +11,7 @@ import torch
 
 from helmflow.energies.base import ParticleEnergy
 from helmflow.energies.bridge import differentiable_once
+from helmflow.energies.programs import require_allowed, require_calculator
 from helmflow.errors import EnergyError, InputError
 from helmflow.manifolds.periodic import PeriodicCell
 from helmflow.shapes import Particles, Values
@@ -97,8 +98,9 @@ def calculator_energy(
     """The energy of a calculator named as ``"package.module:Name"`` in a system file.
 
     ``Name`` is a calculator class or a function that returns a calculator, called with
-    ``arguments``. Raises ``InputError`` for a module or name that does not exist and for arguments
-    it does not take, also where ASE itself would silently accept a misspelt one.
+    ``arguments``. Raises ``InputError`` for a program that nobody allowed (`require_allowed`), a
+    module or name that does not exist, and arguments it does not take, also where ASE itself would
+    silently accept a misspelt one.
     """
     build = _import(calculator)
     given = arguments or {}
@@ -119,14 +121,17 @@ def _import(calculator: str) -> Callable[..., Any]:
     module_name, _, name = calculator.partition(":")
     if not re.fullmatch(r"[A-Za-z_][\w.]*:\w+", calculator):
         raise InputError(field, "'package.module:Name'", repr(calculator))
+    require_allowed(module_name, field)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    # Whatever an unknown module raises while it is imported.
+    except (*FAILURES, SyntaxError) as error:
         raise InputError(field, "an importable module", f"'{module_name}' ({error})") from error
     build = getattr(module, name, None)
     if not callable(build):
         hint = nearest(name, vars(module))
         raise InputError(field, f"a calculator in {module_name}{hint}", f"'{name}'")
+    require_calculator(build, module_name, field)
     return build
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -201,12 +202,16 @@ def _from_xml(text: str, platform: str, properties: dict[str, str], chunk: int) 
 def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
     """The System in a file written by ``openmm.XmlSerializer``.
 
-    Raises ``InputError(field, ...)`` when there is none.
+    Raises ``InputError(field, ...)`` when there is none, and for one with a force in Python, which
+    a file holds as a pickle: reading it would run what the file says.
     """
     from openmm import OpenMMException, System, XmlSerializer
 
     try:
-        system = XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if _holds_python(text):
+            raise InputError(field, "an OpenMM System without PythonForce, a pickle", f"{path}")
+        system = XmlSerializer.deserialize(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(field, "a readable XML file", f"{path} ({error})") from error
     except (OpenMMException, ValueError) as error:
@@ -215,6 +220,17 @@ def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
     if not isinstance(system, System):
         raise InputError(field, "an OpenMM System as XML", f"{path}, a {type(system).__name__}")
     return system
+
+
+def _holds_python(text: str) -> bool:
+    """Whether OpenMM would unpickle a function; in doubt (XML that is none) it is not asked."""
+    if "PythonForce" in text:
+        return True
+    try:
+        nodes = ElementTree.fromstring(text).iter()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"no XML: {error}") from error
+    return any(node.get("type") == "PythonForce" for node in nodes)
 
 
 def refuse_constraints(system: "openmm.System", field: str = "system") -> None:

@@ -20,7 +20,7 @@ from helmflow.settings import load_settings
 from helmflow.skeleton.run import Run
 from helmflow.skeleton.weighted import draw
 from helmflow.streams import stream
-from helmflow.system import System, load_system
+from helmflow.system import System, identity_of, load_system
 from helmflow.units import METRES
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ def sample_flow(directory: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     files = RunDirectory.open(Path(directory))
     if n < 2:
         raise InputError("n", "at least 2", n)
-    system = load_system(files.system)
-    if system.digest != files.digest:
-        raise InputError("run", f"the system {directory} was started with", "a changed system")
+    system = system_of(files)
     family = family_of(system)
     settings = family.accept(load_settings(files.path / "settings.toml", {}))
     if not family.keeps_flow(settings):
@@ -126,6 +124,16 @@ def sample_flow(directory: str | Path, n: int, *, seed: int = 0) -> FlowSamples:
     return _made_exact(system, x, torch.cat(weights), seed)
 
 
+def system_of(files: RunDirectory) -> System:
+    """The system of a run, of which nothing is called before its digest has been compared.
+
+    Raises InputError for one that has changed since.
+    """
+    if identity_of(files.system)[1] != files.digest:
+        raise InputError("run", f"the system {files.path} was started with", "a changed system")
+    return load_system(files.system)
+
+
 def load_flow(
     directory: str | Path, system: System | None = None
 ) -> tuple[Density, ReducedPotential]:
@@ -136,7 +144,7 @@ def load_flow(
     system that the flow does not belong to.
     """
     files = RunDirectory.open(Path(directory))
-    family = family_of(load_system(files.system) if system is None else system)
+    family = family_of(system_of(files) if system is None else system)
     settings = load_settings(files.path / "settings.toml", {"flow": {"source": str(directory)}})
     return family.flow(Run(family.system.name, family.accept(settings)))
 

@@ -7,11 +7,14 @@ functions of other files that a kernel is made from. Files of another version ar
 
 import hashlib
 import inspect
+import os
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import FunctionCache
 
 from helmflow.kernels.simd import INNER
@@ -44,5 +47,23 @@ def entry(kernel: Callable, *parts: Callable) -> Any:
     compiled = cast(Any, njit(**INNER)(kernel))
     if all(part.__closure__ is None for part in parts):
         kernel.__qualname__ = f"{kernel.__qualname__}.{digest_of(*parts)}"
-        compiled._cache = SourceCache(kernel)
+        try:
+            compiled._cache = SourceCache(kernel)
+        except RuntimeError:  # neither the package nor a home can be written
+            config.CACHE_DIR = private_folder()
+            compiled._cache = SourceCache(kernel)
     return compiled
+
+
+def private_folder() -> str:
+    """A folder for temporary files that nobody else can write: what lies there is executed."""
+    folder = Path(tempfile.gettempdir()) / f"helmflow-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return tempfile.mkdtemp(prefix="helmflow-")
+    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if mine and not found.st_mode & 0o077:
+        return str(folder)
+    return tempfile.mkdtemp(prefix="helmflow-")

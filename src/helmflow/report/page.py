@@ -86,6 +86,6 @@ def _figure(drawing: Drawing) -> str:
 
 
 def _embedded(name: str, data: str) -> str:
-    # "</" would end the block early, whatever it is part of
-    text = data.replace("</", "<\\/")
+    # "</" would end the block early, and "<!--" hide its end, whatever they are part of
+    text = data.replace("<", "\\u003c")
     return f'<script type="application/json" id="data-{name}">{text}</script>'

@@ -1,6 +1,7 @@
 """What a run reports (``Result``), where (``RunDirectory``), and its progress (``Event``)."""
 
 from helmflow.results.directory import FLOW, Event, RunDirectory
+from helmflow.results.lock import working_in
 from helmflow.results.one_go import in_one_go
 from helmflow.results.result import (
     Bounds,
@@ -32,4 +33,5 @@ __all__ = [
     "in_one_go",
     "installed_versions",
     "own_version",
+    "working_in",
 ]

@@ -1,5 +1,6 @@
 """The directory of a run: atomic files, so that a run killed at any moment can be resumed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from helmflow.errors import InputError
+from helmflow.results.lock import LOCK
 from helmflow.results.result import SCHEMA, Result, own_version, plain
 from helmflow.training.atomic import remove_temporaries, write_atomically
 
@@ -21,9 +23,6 @@ FLOW = "flow.safetensors"
 
 STAGES = "checkpoint"
 """Folder of all other stages of a run."""
-
-LOCK = ".lock"
-"""Held by the process that computes, where a run cannot be resumed."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,7 @@ class RunDirectory:
             "schema": SCHEMA,
             "helmflow": own_version(),
             "digest": digest,
+            "settings": _digest_of(settings_text),
             "system": system,
             "resumable": resumable,
         }
@@ -103,20 +103,20 @@ class RunDirectory:
 
     @classmethod
     def resume(cls, path: Path, digest: str) -> "RunDirectory":
-        """Open an unfinished (or finished) run of the same system by the same version.
+        """Open an unfinished (or finished) run of the same system and settings and version.
 
         Raises ``InputError("resume", ...)`` otherwise.
         """
         run = cls.open(path)
+        identity = json.loads((path / "run.json").read_text())
+        if identity.get("helmflow") != own_version():
+            expected = f"helmflow {identity.get('helmflow')}, which started {path}"
+            raise InputError("resume", expected, f"helmflow {own_version()}")
         if run.digest != digest:
             raise InputError("resume", f"the system {path} was started with", "a changed system")
-        written_by = json.loads((path / "run.json").read_text())["helmflow"]
-        if written_by != own_version():
-            raise InputError(
-                "resume",
-                f"helmflow {written_by}, which started {path}",
-                f"helmflow {own_version()}",
-            )
+        if identity.get("settings") != _digest_of(run.read_settings()):
+            expected = f"the settings.toml {path} was started with"
+            raise InputError("resume", expected, "a changed one")
         remove_temporaries(path)
         return run
 
@@ -159,7 +159,7 @@ class RunDirectory:
         file = self.path / "settings.toml"
         try:
             return file.read_text()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError("run", "a readable settings.toml", f"{file}") from error
 
     def write_result(self, result: Result) -> None:
@@ -240,6 +240,10 @@ class RunDirectory:
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+
+def _digest_of(settings_text: str) -> str:
+    return hashlib.sha256(settings_text.encode()).hexdigest()
 
 
 def _belongs_to_a_run(entry: Path) -> bool:

@@ -1,13 +1,12 @@
 """Runs that are computed in one go: finished, or as if they had never been started."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helmflow.errors import InputError
-from helmflow.results.directory import LOCK, RunDirectory
+from helmflow.results.directory import RunDirectory
+from helmflow.results.lock import LOCK, working_in
 
 FILES = frozenset(
     {"run.json", "settings.toml", "flow.safetensors", "work.npz", "report.html", LOCK}
@@ -27,14 +26,7 @@ def in_one_go(
     """
     if not _left_by_a_killed_run(path):
         RunDirectory.refuse_used(path, resumable=False)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise InputError("out", "a directory that can be written", error) from error
-    try:
-        if not _locked(lock):
-            raise InputError("out", "a new or empty directory", f"{path}, in use by a running one")
+    with working_in(path):
         if _left_by_a_killed_run(path):
             _clear(path)
         try:
@@ -42,11 +34,6 @@ def in_one_go(
         finally:
             if not (path / "result.json").is_file():
                 _clear(path)
-            (path / LOCK).unlink(missing_ok=True)
-            if not any(path.iterdir()):
-                path.rmdir()
-    finally:
-        os.close(lock)
 
 
 def _left_by_a_killed_run(path: Path) -> bool:
@@ -64,19 +51,3 @@ def _clear(path: Path) -> None:
     for entry in path.iterdir():
         if entry.name != LOCK and (entry.name in FILES or entry.name.endswith(".tmp")):
             entry.unlink()
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether no other process holds the lock, which the system takes from one that dies.
-
-    Where there are no such locks (Windows, some network disks) nobody is known to.
-    """
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return True
-    return True

@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -214,23 +214,12 @@ class Result:
 
         Raises ``InputError("result.json", ...)`` for text that is not a result.
         """
+        from pydantic import TypeAdapter
+
         try:
-            data = json.loads(text)
-            return _build(cls, data)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return TypeAdapter(cls).validate_json(text)
+        except ValueError as error:
             raise InputError("result.json", "a result written by helmflow", error) from error
-
-
-_NESTED: dict[str, type] = {
-    "checks": Check,
-    "estimates": EstimateRow,
-    "references": ReferenceDeviation,
-    "bounds": Bounds,
-    "cost": Cost,
-    "other_units": OtherUnit,
-    "observables": Observable,
-}
-_NOT_FINITE = {"nan", "inf", "-inf"}
 
 
 def plain(value: object) -> object:
@@ -250,22 +239,6 @@ def plain(value: object) -> object:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else str(float(value))
     return value
-
-
-def _build(cls: Any, data: Mapping[str, Any]) -> Any:
-    known = {item.name for item in fields(cls)}
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        if name not in known:
-            continue
-        if name in _NESTED and isinstance(value, list):
-            value = tuple(_build(_NESTED[name], item) for item in value)
-        elif name in _NESTED:
-            value = _build(_NESTED[name], value)
-        elif isinstance(value, str) and value in _NOT_FINITE:
-            value = float(value)
-        values[name] = value
-    return cls(**values)
 
 
 def own_version() -> str:

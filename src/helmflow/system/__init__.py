@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from helmflow.system.load import load_system, plain_system, register_kind
+    from helmflow.system.load import identity_of, load_system, plain_system, register_kind
     from helmflow.system.reference import Reference
     from helmflow.system.schema import SystemTable
     from helmflow.system.shipped import ShippedSystem, shipped_systems
@@ -16,6 +16,7 @@ __all__ = [
     "System",
     "SystemTable",
     "Units",
+    "identity_of",
     "load_system",
     "plain_system",
     "register_kind",
@@ -28,6 +29,7 @@ _HOME = {
     "System": "system",
     "SystemTable": "schema",
     "Units": "system",
+    "identity_of": "load",
     "load_system": "load",
     "plain_system": "load",
     "register_kind": "load",

@@ -24,6 +24,10 @@ UNREADABLE = (
 """What readers of damaged files raise."""
 
 
+HDF5 = (".h5", ".hdf5", ".lh5")
+"""Read by PyTables, which unpickles what such a file says is an object."""
+
+
 def read_topology(path: Path) -> "Topology":
     """The particles in a PDB (or any other structure) file; ``InputError`` when unreadable."""
     import mdtraj
@@ -43,6 +47,9 @@ def read_arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Ar
     """
     if not path.exists():
         raise InputError(field, "a readable trajectory", _what(path, None))
+    if path.suffix in HDF5:
+        expected = "a format that cannot hold pickled objects, such as .dcd (mdconvert makes one)"
+        raise InputError(field, expected, f"{path}")
     try:
         read = READERS.get(path.suffix, partial(_loaded, topology=topology))
         positions, boxes = read(path)
@@ -76,10 +83,7 @@ def _loaded(path: Path, topology: "Topology") -> tuple[Array, Array | None]:
     # readers explain at length what packages they would like to have
     with redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if path.suffix in (".h5", ".hdf5"):
-            loaded = mdtraj.load(str(path))
-        else:
-            loaded = mdtraj.load(str(path), top=topology)
+        loaded = mdtraj.load(str(path), top=topology)
     return loaded.xyz, loaded.unitcell_vectors
 
 

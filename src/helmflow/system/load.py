@@ -69,6 +69,13 @@ def load_system(
     return BUILDERS[table.kind](table, path, factory)
 
 
+def identity_of(name_or_path: str | Path) -> tuple[str, str]:
+    """Name and ``digest`` of the system in a file, of which nothing is run."""
+    path = find_system(name_or_path)
+    table = read_table(path)
+    return table.name, _digest(path, *_beside(table, path))
+
+
 def register_kind(kind: str, table: type[SystemTable], build: "Builder") -> None:
     """Let files say ``kind``: their schema, and what makes a `System` of them."""
     TABLES[kind], BUILDERS[kind] = table, build
@@ -188,7 +195,7 @@ def _crystal(table: CrystalTable, path: Path, factory: EnergyFactory) -> System:
         convention=_convention(tuple(atoms.symbols), wavelengths, units.length),
         references=references_of(table),
         path=path,
-        digest=_digest(path, path.parent / table.structure.file),
+        digest=_digest(path, *_beside(table, path)),
     )
 
 
@@ -290,10 +297,19 @@ def _convention(species: tuple[str, ...], wavelengths: tuple[float, ...], unit: 
     )
 
 
+def _beside(table: SystemTable, path: Path) -> list[Path]:
+    """Files that a system file names and that are there: their contents are part of it."""
+    named = [path.parent / table.structure.file] if isinstance(table, CrystalTable) else []
+    return [file for file in named if file.is_file()]
+
+
 def _digest(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        contents = path.read_bytes()
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise InputError("system", "files that can be read", error) from error
         digest.update(len(contents).to_bytes(8, "big") + contents)
     return digest.hexdigest()
 
