@@ -6,6 +6,7 @@ kill itself (SIGKILL) in the middle of round k, INTERRUPT_AT=k is Ctrl-C there, 
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Counting(Family):
 
     @property
     def quantity(self):
-        return ln_z(self.system)
+        return replace(ln_z(self.system), references=())  # of a field, which this is not
 
     def estimate(self, run):
         form = Form(lambda draws: Kept({"draws": draws}), lambda kept: kept.tensors["draws"])

@@ -14,8 +14,9 @@ import counting_family
 from helmflow.cli import app
 from helmflow.errors import InputError
 from helmflow.families.registry import FAMILIES
-from helmflow.results import Event, RunDirectory
+from helmflow.results import Event, RunDirectory, working_in
 from helmflow.skeleton.kept import Form, Kept
+from helmflow.system.shipped import shipped_folder
 
 SYSTEM, RUNS = "lattice/phi4_4", ("cut", "whole")
 SCRIPT = Path(counting_family.__file__)
@@ -77,7 +78,7 @@ def test_run_ends_with_the_number(command):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[-1].startswith("ln Z = ")
-    assert lines[-1].endswith("(count; grade B)")
+    assert lines[-1].endswith("(count; grade B, one-sided)")
     path = Path("runs/lattice/phi4_4")
     names = {entry.name for entry in path.iterdir()}
     assert names == {
@@ -177,6 +178,49 @@ def test_resume_of_a_finished_run_shows_it(command):
     again = command("run", SYSTEM, "--out", "here", "--resume")
     assert again.stdout == first.stdout
     assert Path("here/report.html").exists()
+
+
+def test_settings_edited_since_are_noticed(command):
+    command("run", SYSTEM, "--out", "here", "--seed", 5)
+    file = Path("here/settings.toml")
+    file.write_text(file.read_text().replace("seed = 5", "seed = 6"))
+    again = command("run", SYSTEM, "--out", "here", "--resume")
+    assert again.exit_code == 2
+    assert "expected the settings.toml here was started with" in again.stderr
+
+
+def test_one_process_at_a_time(command):
+    with working_in(Path("here")):
+        second = command("run", SYSTEM, "--out", "here")
+    assert second.exit_code == 2
+    assert "no other process is at work, got here, in use" in second.stderr
+    assert not Path("here").exists()
+    assert command("run", SYSTEM, "--out", "here").exit_code == 0
+
+
+def test_a_file_that_has_changed_runs_nothing(command, monkeypatch):
+    """Neither when a run is resumed nor when samples are drawn."""
+    own = Path("own.toml")
+    own.write_text((shipped_folder() / f"{SYSTEM}.toml").read_text())
+    assert command("run", own, "--out", "here").exit_code == 0
+    own.write_text(own.read_text() + "# changed\n")
+    monkeypatch.setattr("helmflow.system.load.build_energy", None)  # which would fail
+    for line in (
+        ("run", own, "--out", "here", "--resume"),
+        ("sample", "here", "--out", "x.npz"),
+        ("sample", "here", "--out", "x.extxyz"),
+    ):
+        refused = command(*line)
+        assert refused.exit_code == 2
+        assert "a changed system" in refused.stderr
+
+
+def test_python_without_checks_is_refused(tmp_path):
+    code = "from helmflow.cli import app; app(['systems'])"
+    call = [sys.executable, "-O", "-c", code]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: python: expected no option -O")
 
 
 def test_resume_refuses_other_settings(command):

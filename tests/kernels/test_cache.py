@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import helmflow
+from helmflow.kernels import cache
 
 PACKAGE = Path(helmflow.__file__).parent
 POTENTIAL = """
@@ -85,3 +86,37 @@ def test_kernels_are_kept_until_a_source_that_they_contain_changes(copy):
 def test_every_kernel_that_is_kept_is_an_entry():
     for path in (PACKAGE / "kernels").glob("*.py"):
         assert "cache=True" not in path.read_text(), path.name
+
+
+def test_without_a_place_to_write_kernels_go_to_a_private_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    folder = Path(cache.private_folder())
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert cache.private_folder() == str(folder)
+    folder.chmod(0o777)  # what lies there is executed: one that others can write is not used
+    assert cache.private_folder() != str(folder)
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    assert cache.private_folder() != str(folder)
+
+
+def test_a_kernel_compiles_where_numba_finds_no_place(tmp_path, monkeypatch):
+    places = []
+
+    class Nowhere(cache.SourceCache):
+        def __init__(self, kernel):
+            places.append(cache.config.CACHE_DIR)
+            if len(places) == 1:
+                raise RuntimeError("no locator available")
+            super().__init__(kernel)
+
+    monkeypatch.setattr(cache, "SourceCache", Nowhere)
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cache.config, "CACHE_DIR", "")
+
+    def kernel(x):
+        return 2.0 * x
+
+    assert cache.entry(kernel)(3.0) == 6.0
+    assert places[1].startswith(str(tmp_path))
