@@ -50,7 +50,7 @@ def entry(kernel: Callable, *parts: Callable) -> Any:
         try:
             compiled._cache = SourceCache(kernel)
         except RuntimeError:  # neither the package nor a home can be written
-            config.CACHE_DIR = private_folder()
+            cast(Any, config).CACHE_DIR = private_folder()
             compiled._cache = SourceCache(kernel)
     return compiled
 
