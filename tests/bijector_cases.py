@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from field_flows import couplings, fields
-from helmflow.bijectors.affine import Affine, DenseAffine
+from helmflow.bijectors.affine import Affine, DenseAffine, HarmonicScaling, VolumeScaling
 from helmflow.bijectors.base import Bijector, Chain, Identity, Inverse
 from helmflow.bijectors.checkerboard import CheckerboardCoupling
 from helmflow.bijectors.circle_maps import ProjectionMixture, Rotation
@@ -31,7 +31,6 @@ from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.bijectors.potential_map import SpherePotentialMap, TorusPotentialMap
 from helmflow.bijectors.potentials import FourierPotential, RadialPotential, SymmetrisedPotential
 from helmflow.bijectors.product_flow import LineAutoregressive, ProductAutoregressive
-from helmflow.bijectors.scaling import HarmonicScaling, VolumeScaling
 from helmflow.bijectors.spectral import SpectralFlow
 from helmflow.bijectors.sphere_flows import ProjectiveLinear, RecursiveSphere, SphereRotation
 from helmflow.bijectors.splines import CircularSpline

@@ -46,7 +46,7 @@ _HOME = {
     "PeriodicFit": "helmflow.training.periodic_fit",
     "SolventFit": "helmflow.training.solvent_fit",
     "Surroundings": "helmflow.bijectors.moved_molecules",
-    "VolumeScaling": "helmflow.bijectors.scaling",
+    "VolumeScaling": "helmflow.bijectors.affine",
     "multistate": "helmflow.families.two_states.multistate",
     "parameter_slopes": "helmflow.families.two_states.solvent_path",
     "surroundings": "helmflow.families.two_states.openmm_maps",

@@ -22,8 +22,7 @@ from helmflow.skeleton.run import Run
 from helmflow.streams import stream
 from helmflow.system import load_system, shipped_systems
 from helmflow.training.least_squares import LeastSquaresPlan
-from helmflow.training.potential_fit import TemperingPlan, fit_potential
-from helmflow.training.well_posedness import enforce_well_posedness
+from helmflow.training.potential_fit import TemperingPlan, enforce_well_posedness, fit_potential
 from manifold_fits import torus_points
 
 pytestmark = pytest.mark.benchmark

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from assertions import assert_consistent
-from helmflow.bijectors.scaling import HarmonicScaling, VolumeScaling
+from helmflow.bijectors.affine import HarmonicScaling, VolumeScaling
 from helmflow.errors import InputError
 from helmflow.families.two_states.targeted import targeted_fep
 

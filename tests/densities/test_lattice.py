@@ -8,8 +8,7 @@ import torch
 from helmflow.bijectors.conjugated import InCell, Pinned
 from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.densities.flow import Flow
-from helmflow.densities.lattice import NoisyLattice, PinnedNoise, TruncatedNoise
-from helmflow.densities.translation import RandomTranslation
+from helmflow.densities.lattice import NoisyLattice, PinnedNoise, RandomTranslation, TruncatedNoise
 from helmflow.energies.lennard_jones import LennardJones
 from helmflow.errors import InputError
 from helmflow.nets.attention import Attention

@@ -5,8 +5,8 @@ import openmm
 import pytest
 import torch
 
+from helmflow.bijectors.affine import VolumeScaling
 from helmflow.bijectors.base import Identity
-from helmflow.bijectors.scaling import VolumeScaling
 from helmflow.errors import InputError
 from helmflow.families.two_states.multistate import multistate
 from helmflow.families.two_states.openmm_files import Sampled, openmm_state

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import gaussian_pair as pair
 from assertions import assert_consistent
+from helmflow.bijectors.affine import VolumeScaling
 from helmflow.bijectors.base import Bijector, Identity
-from helmflow.bijectors.scaling import VolumeScaling
 from helmflow.cli import app
 from helmflow.energies.constant_pressure import BAR, ConstantPressure, with_boxes
 from helmflow.energies.openmm import OpenMMEnergy

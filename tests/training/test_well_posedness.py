@@ -12,8 +12,13 @@ from helmflow.manifolds.sphere import Sphere, spread_points
 from helmflow.manifolds.torus import Torus
 from helmflow.streams import stream
 from helmflow.training.least_squares import LeastSquaresPlan
-from helmflow.training.potential_fit import TemperingPlan, fit_potential, potential_loss
-from helmflow.training.well_posedness import enforce_well_posedness, least_eigenvalue
+from helmflow.training.potential_fit import (
+    TemperingPlan,
+    enforce_well_posedness,
+    fit_potential,
+    least_eigenvalue,
+    potential_loss,
+)
 
 CIRCLE = Torus(1).quadrature(64)
 

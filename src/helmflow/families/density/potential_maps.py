@@ -21,8 +21,13 @@ from helmflow.families.density.potential import CheckedPotential
 from helmflow.shapes import Configs
 from helmflow.skeleton.run import Run, Stage
 from helmflow.training.least_squares import LeastSquaresPlan
-from helmflow.training.potential_fit import TemperingPlan, fit_potential, potential_loss
-from helmflow.training.well_posedness import enforce_well_posedness, least_eigenvalues
+from helmflow.training.potential_fit import (
+    TemperingPlan,
+    enforce_well_posedness,
+    fit_potential,
+    least_eigenvalues,
+    potential_loss,
+)
 
 GOOD_ENOUGH = 1e-6
 """Divergence in nats at which a larger potential is not tried."""

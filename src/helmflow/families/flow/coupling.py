@@ -18,8 +18,7 @@ from helmflow.bijectors.local_coupling import (
 from helmflow.bijectors.particle_coupling import particle_couplings
 from helmflow.densities.base import Density
 from helmflow.densities.flow import Flow
-from helmflow.densities.lattice import NoisyLattice, PinnedNoise
-from helmflow.densities.translation import RandomTranslation
+from helmflow.densities.lattice import NoisyLattice, PinnedNoise, RandomTranslation
 from helmflow.energies.softened import LINEAR_BELOW, SoftenedCore
 from helmflow.errors import InputError
 from helmflow.estimators.estimate import Estimate

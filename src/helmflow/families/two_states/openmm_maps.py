@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from helmflow.bijectors.affine import VolumeScaling
 from helmflow.bijectors.base import Bijector
 from helmflow.bijectors.moved_molecules import Surroundings
-from helmflow.bijectors.scaling import VolumeScaling
 from helmflow.energies.constant_pressure import ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.energies.openmm_path import changed_particles

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from helmflow.bijectors.scaling import HarmonicScaling
+from helmflow.bijectors.affine import HarmonicScaling
 from helmflow.densities.gaussian import Gaussian
 from helmflow.energies.base import ParticleEnergy
 from helmflow.errors import InputError
