@@ -10,13 +10,9 @@ import torch
 
 from helmflow.errors import InputError
 from helmflow.results import (
-    Bounds,
     Check,
-    Cost,
-    EstimateRow,
     Event,
     Observable,
-    OtherUnit,
     ReferenceDeviation,
     Result,
     RunDirectory,
@@ -24,28 +20,7 @@ from helmflow.results import (
 )
 from helmflow.settings import Settings
 from helmflow.skeleton.run import Run, Stage
-
-RESULT = Result(
-    system="ice/mw_cubic_64",
-    quantity="helmholtz_free_energy",
-    value=-25.163092,
-    stderr=6.1e-5,
-    unit="kT",
-    per="particle",
-    n_particles=64,
-    convention="exp(-beta F) = Z / (N! Lambda^3N)",
-    method="ti+cv",
-    grade="A",
-    reason="All 2 checks passed.",
-    seed=3,
-    cost=Cost(1.5, 2.5, 1000),
-    checks=(Check("overlap", 0.2, 0.03, True, "hard"), Check("k-hat", 0.3, 0.7, True)),
-    estimates=(EstimateRow("fep", -25.1, 0.1, n_eff=12.0, pareto_k=math.inf),),
-    references=(ReferenceDeviation(-25.16306, "doi", -0.1, 2e-4),),
-    bounds=Bounds(-25.2, -25.1),
-    other_units=(OtherUnit("kJ/mol", -41.8, 1e-4),),
-    versions={"helmflow": "0.1"},
-)
+from small_runs import RESULT
 
 
 def test_json_round_trip_keeps_everything():

@@ -170,7 +170,7 @@ class RunDirectory:
         """Read ``result.json``; raises ``InputError`` when the run has not finished."""
         if not self.finished:
             raise InputError("run", "a finished run", f"{self.path}, which has no result yet")
-        return Result.from_json((self.path / "result.json").read_text())
+        return Result.from_json((self.path / "result.json").read_bytes())
 
     def write_work(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write ``work.npz``: plain arrays by name, never pickled objects."""
@@ -184,9 +184,16 @@ class RunDirectory:
         if not file.is_file():
             return {}
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            with open(file, "rb") as contents, np.load(contents, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            EOFError,
+            BadZipFile,
+            NotImplementedError,
+        ) as error:
             raise InputError("run", "a readable work.npz", f"{file} ({error})") from error
 
     def write_report(self, html: str) -> Path:

@@ -209,7 +209,7 @@ class Result:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> "Result":
+    def from_json(cls, text: str | bytes) -> "Result":
         """The inverse of ``to_json``; fields of a later schema that are not known are ignored.
 
         Raises ``InputError("result.json", ...)`` for text that is not a result.

@@ -65,7 +65,7 @@ def read_arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Ar
 
 
 def _npz(path: Path) -> tuple[Array, Array | None]:
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return archive["positions"], archive["boxes"] if "boxes" in archive else None
 
 

@@ -1,5 +1,7 @@
 """Tensors and their provenance in one safetensors file: no pickle, written atomically."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,13 +9,14 @@ from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
-from torch import Tensor, contiguous_format
+from torch import Tensor, contiguous_format, uint8
 
 from helmflow.errors import InputError
 from helmflow.training.atomic import write_atomically
 
 FORMAT = "helmflow_checkpoint"
 VERSION = "1"
+DIGEST = "sha256"
 
 
 class Store(Protocol):
@@ -67,7 +70,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -
         name: tensor.detach().cpu().clone(memory_format=contiguous_format)
         for name, tensor in tensors.items()
     }
-    write_atomically(path, serialize(detached, metadata={FORMAT: VERSION, **header}))
+    content = {FORMAT: VERSION, **header}
+    content[DIGEST] = _digest_of(detached, content)
+    write_atomically(path, serialize(detached, metadata=content))
 
 
 def load(path: Path, expected: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -87,8 +92,20 @@ def load(path: Path, expected: Mapping[str, str]) -> tuple[dict[str, Tensor], di
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except SafetensorError as error:
         raise InputError("checkpoint", "a whole safetensors file", f"{path} ({error})") from error
+    if header.pop(DIGEST, "") != _digest_of(tensors, header):
+        raise InputError("checkpoint", "the contents that were written", f"{path}, damaged")
     del header[FORMAT]
     return tensors, header
+
+
+def _digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """Of everything in a file: its format has no checksum, and a flipped bit is still a number."""
+    digest = hashlib.sha256(json.dumps(sorted(header.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(uint8).numpy())
+    return digest.hexdigest()
 
 
 def _require(path: Path, header: Mapping[str, str], expected: Mapping[str, str]) -> None:
