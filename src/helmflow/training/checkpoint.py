@@ -104,7 +104,7 @@ def _digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
