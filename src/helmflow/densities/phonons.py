@@ -6,10 +6,18 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.densities.gaussian import Gaussian
+from helmflow.errors import InputError
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.shapes import Values
 
 ValueAndGradient = Callable[[Tensor], tuple[Values, Tensor]]
+
+HALVINGS = 8
+"""Times that a step of the self-consistent fit is halved before the fit counts as unstable."""
+
+Recentre = Callable[[Gaussian, Tensor], ValueAndGradient]
+"""The Gaussian so far and the damped mean gradient (n,) at its mean -> the target seen from a new
+origin."""
 
 
 def force_constants(target: ValueAndGradient, symmetry: SymmetryGroup, *, step: float) -> Tensor:
@@ -40,6 +48,7 @@ def self_consistent(
     iterations: int,
     n_samples: int,
     generator: Generator,
+    recentre: Recentre | None = None,
 ) -> Gaussian:
     """The Gaussian whose force constants are the target's mean Hessian under itself.
 
@@ -50,20 +59,36 @@ def self_consistent(
     The fixed point minimises KL(base || target) over Gaussians of zero mean (self-consistent
     harmonic approximation; Hooton 1955, doi:10.1080/14786440408520575). ``n_samples`` draws per
     iteration, averaged over ``symmetry``; the product with its order sets the noise of K.
+    ``recentre`` moves the origin of u after every iteration, for Gaussians of any mean.
     """
     for k in range(iterations):
         correction = torch.zeros_like(base.precision)
+        pull = torch.zeros(len(base.precision), dtype=torch.float64)
         drawn = 0
         while drawn < n_samples:
             z = base.noise(min(2048, n_samples - drawn), generator)
             _, gradient = target(base.colour(z))
             force = base.force(z)
             correction += force.T @ (gradient - force)
+            pull += gradient.sum(0)
             drawn += len(z)
         mean = symmetry.average((correction / drawn).numpy())
-        base = Gaussian(
-            base.precision + 2.0 / (k + 2.0) * torch.from_numpy(mean),
-            n_translations=base.n_translations,
-            cells=base.cells,
-        )
+        base = _corrected(base, 2.0 / (k + 2.0) * torch.from_numpy(mean))
+        if recentre is not None:
+            target = recentre(base, 2.0 / (k + 2.0) * pull / drawn)
     return base
+
+
+def _corrected(base: Gaussian, correction: Tensor) -> Gaussian:
+    """The Gaussian of precision K + correction, or of half of it and so on where that is too much.
+
+    Raises InputError where none of `HALVINGS` is positive definite.
+    """
+    for halved in range(HALVINGS + 1):
+        precision = base.precision + 0.5**halved * correction
+        try:
+            return Gaussian(precision, n_translations=base.n_translations, cells=base.cells)
+        except InputError:
+            if halved == HALVINGS:
+                raise
+    raise AssertionError

@@ -76,6 +76,17 @@ class InterpolatedHMC:
         accepted = log_uniform < before - self._hamiltonian(new, velocity)
         return _select(accepted, new, state), accepted
 
+    def propose(
+        self, state: ChainState, u: Tensor, generator: Generator
+    ) -> tuple[ChainState, Tensor]:
+        """Accept or reject symmetric proposals u (batch, n); returns the state and who accepted."""
+        new = self.init(self.base.whiten(u))
+        at_rest = torch.zeros_like(state.z)
+        change = self._hamiltonian(state, at_rest) - self._hamiltonian(new, at_rest)
+        chance = torch.rand(len(u), generator=generator, dtype=torch.float64)
+        accepted = chance.log() < change
+        return _select(accepted, new, state), accepted
+
     def _hamiltonian(self, state: ChainState, velocity: Tensor) -> Values:
         free = 0.5 * (state.z.square().sum(1) + velocity.square().sum(1))
         return free + self.lam * state.work

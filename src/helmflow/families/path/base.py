@@ -1,6 +1,7 @@
 """The Gaussian base of a run."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,7 +9,9 @@ from torch import Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import self_consistent
 from helmflow.errors import InputError
+from helmflow.families.path.broken_symmetry import MARGIN, base_in_a_well, bound
 from helmflow.families.path.problem import Problem
+from helmflow.families.path.well import Well
 from helmflow.settings import Settings
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run
@@ -27,20 +30,50 @@ NOISE_LIMIT = 20.0
 """Averaged samples per coordinate below which the fit is noisier than the phonons are wrong."""
 
 
+UNSTABLE = "harmonic (the self-consistent fit was unstable)"
+
 NamedBase = tuple[Gaussian, str]
 
 
-def base_of(problem: Problem, run: Run) -> NamedBase:
-    """The base of a run, built or as the run has kept it, and its name."""
+class Start(NamedTuple):
+    """The Gaussian base of a run, its name, and the problem seen from the base's mean."""
 
-    def pack(built: NamedBase) -> Kept:
-        base, name = built
-        return Kept({"precision": base.precision[base.cells.first_cell]}, {"name": name})
+    problem: Problem
+    base: Gaussian
+    name: str
 
-    def unpack(kept: Kept) -> NamedBase:
-        return gaussian_of(problem, kept.tensors["precision"]), str(kept.facts["name"])
 
-    return run.once("base", lambda _: build_base(problem, run.settings), Form(pack, unpack))
+def start_of(problem: Problem, run: Run) -> Start:
+    """Where a run starts from, found or as the run has kept it."""
+
+    def pack(start: Start) -> Kept:
+        base = start.base
+        facts = {"name": start.name, "well": list(start.problem.well)}
+        return Kept({"precision": base.precision[base.cells.first_cell]}, facts)
+
+    def unpack(kept: Kept) -> Start:
+        seen = problem.in_well(Well(*kept.facts["well"]))
+        base = gaussian_of(seen, kept.tensors["precision"])
+        return Start(seen, base, str(kept.facts["name"]))
+
+    return run.once("base", lambda _: find_start(problem, run.settings), Form(pack, unpack))
+
+
+def find_start(problem: Problem, settings: Settings) -> Start:
+    """The base closer to the target: about the reference, or in one of two wells of a field."""
+    free = settings.base.kind != "harmonic" and settings.method != "flow"
+    wells = base_in_a_well(problem, settings) if free else None
+    if wells is None:
+        return Start(problem, *build_base(problem, settings))
+    name = "self-consistent harmonic, in one of two wells"
+    try:
+        base, plain = build_base(problem, settings)
+    except InputError:
+        return Start(*wells, name)
+    gain = bound(problem, base, settings.seed) - bound(*wells, settings.seed)
+    if plain == UNSTABLE or gain > MARGIN:
+        return Start(*wells, name)
+    return Start(problem, base, plain)
 
 
 def gaussian_of(problem: Problem, rows: Tensor) -> Gaussian:
@@ -82,7 +115,7 @@ def build_base(problem: Problem, settings: Settings) -> NamedBase:
     except InputError:
         if kind == "self_consistent":
             raise
-        return base, "harmonic (the self-consistent fit was unstable)"
+        return base, UNSTABLE
     return fitted, "self-consistent harmonic"
 
 

@@ -14,7 +14,7 @@ from helmflow.families.flow.prepare import PreparedFlow, prepare_flow, stored_fl
 from helmflow.families.flow.reads import flow_reads
 from helmflow.families.flow.sampler import FlowSampler
 from helmflow.families.path.analysis import Analysis, analyse, too_coarse
-from helmflow.families.path.base import base_of
+from helmflow.families.path.base import start_of
 from helmflow.families.path.certificate import certificate
 from helmflow.families.path.finding import finding_of
 from helmflow.families.path.ladder import LadderSampler
@@ -62,7 +62,7 @@ class PathFamily(Family):
         goal = (settings.target_error or self.target_error) * quantity.n_divided
         problem = self.problem(run.budget)
         run.tell("base", 0.0)
-        base, base_name = base_of(problem, run)
+        problem, base, base_name = start_of(problem, run)
         plan = make_plan(problem, base, settings)
         run.tell("base", 1.0, 1.0, base_name)
         flow = None
@@ -89,7 +89,7 @@ class PathFamily(Family):
     def flow(self, run: Run) -> tuple[Density, ReducedPotential]:
         """The flow of a run of method "flow", of displacements or fields (batch, n)."""
         problem = self.problem(run.budget)
-        base, _ = base_of(problem, run)
+        problem, base, _ = start_of(problem, run)
         return stored_flow(problem, base, run), lambda u: problem.target(u)[0]
 
 

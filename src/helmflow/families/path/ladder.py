@@ -81,7 +81,8 @@ class LadderSampler:
         """Energy evaluations that one sweep takes (before the first: an estimate)."""
         if self._cost is not None:
             return self._cost
-        return float(self.n_kicks * len(self.node) + len(self.node) * bool(self._fields))
+        per_chain = self.n_kicks + bool(self._fields) + self.problem.n_jumps
+        return float(per_chain * len(self.node))
 
     def displaced_fraction(self) -> float | None:
         """Fraction of sites that have left their place in the chains at the target."""
@@ -129,7 +130,7 @@ class LadderSampler:
 
     def _tune(self, hmc: InterpolatedHMC) -> bool:
         """One sweep; whether the number of kicks had to grow after it."""
-        self._state, accepted = hmc.step(self._chains(), self.n_kicks, self._generator)
+        accepted = self._move(hmc)
         node = self.node[self.n_base :]
         rate = min(accepted[node == k].double().mean().item() for k in np.unique(node))
         if rate > ACCEPTANCE[1] and self.n_kicks > 2:
@@ -200,7 +201,15 @@ class LadderSampler:
         return self._state
 
     def _advance(self) -> Tensor:
-        self._state, accepted = self._hmc.step(self._chains(), self.n_kicks, self._generator)
+        return self._move(self._hmc)
+
+    def _move(self, hmc: InterpolatedHMC) -> Tensor:
+        """A trajectory of every chain, then the jumps that the problem knows; who accepted it."""
+        state, accepted = hmc.step(self._chains(), self.n_kicks, self._generator)
+        for _ in range(self.problem.n_jumps):
+            landed = self.problem.jump(state.u, self._generator)
+            state, _ = hmc.propose(state, landed, self._generator)
+        self._state = state
         return accepted
 
     def _record(self, draw: ChainState, chains: ChainState) -> None:

@@ -2,33 +2,45 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.energies.yukawa import Yukawa
 from helmflow.families.path.problem import Problem
+from helmflow.families.path.well import WHOLE, Well
 from helmflow.fields.base import GradientField, TransportField
 from helmflow.fields.local import LocalField
 from helmflow.fields.potential import HarmonicField
 from helmflow.manifolds.symmetry import lattice_symmetry
+from helmflow.samplers.block_flips import random_blocks
 from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
 from helmflow.system import System
 
 
+BLOCK_FLIPS = 8
+"""Per trajectory, in a field whose symmetry is broken: its domain walls are too high to climb."""
+
+
 class LatticeProblem(Problem):
-    """A scalar field phi on V sites; u = phi, flattened to V."""
+    """A scalar field phi on V sites; u = phi - ``well.centre``, flattened to V.
+
+    With a slope the target is one half of exp(-S) and counts twice (`Well`).
+    """
 
     noun = "field"
     n_translations = 0
     observable_names = ("<phi^2>", "chi_2 = V <mean(phi)^2>", "<S>")
     fit_iterations = 12
 
-    def __init__(self, system: System, budget: Budget | None = None) -> None:
+    def __init__(self, system: System, budget: Budget | None = None, well: Well = WHOLE) -> None:
         super().__init__(system, budget)
+        self.well = well
+        self.n_jumps = BLOCK_FLIPS if well.centre else 0
         self.shape = system.shape
         self.isotropic = bool(getattr(system.energy, "isotropic", False))
         self.symmetry = lattice_symmetry(self.shape, isotropic=self.isotropic)
@@ -36,8 +48,21 @@ class LatticeProblem(Problem):
     def target(self, u: Tensor) -> tuple[Values, Tensor]:
         """Action (batch,) and its gradient (batch, V)."""
         self.budget.spend(len(u))
-        action, gradient = self.system.energy.energy_and_gradient(u.view(-1, *self.shape))
-        return self.system.beta * action, self.system.beta * gradient.reshape(u.shape)
+        phi = self.well.field(u)
+        action, gradient = self.system.energy.energy_and_gradient(phi.view(-1, *self.shape))
+        potential, slope = self.well.half(phi)
+        gradient = self.system.beta * gradient.reshape(u.shape) + slope
+        return self.system.beta * action + potential, gradient
+
+    def jump(self, u: Tensor, generator: Generator) -> Tensor:
+        """The field with the sign of one block reversed."""
+        phi = self.well.field(u)
+        flipped = random_blocks(len(u), self.shape, generator)
+        return torch.where(flipped, -phi, phi) - self.well.centre
+
+    def in_well(self, well: Well) -> Self:
+        """The same field seen from ``well``."""
+        return type(self)(self.system, self.budget, well)
 
     def starting_precision(self) -> Tensor:
         """Free field of unit mass: positive whatever the sign of m^2 (the fit then adapts it)."""
@@ -48,7 +73,8 @@ class LatticeProblem(Problem):
 
     def fields(self, base: Gaussian) -> Sequence[GradientField]:
         """Harmonic and on-site powers of the field."""
-        return [HarmonicField(base.dim), LocalField(base.covariance, powers=(2, 4, 6))]
+        powers = (2, 3, 4, 5, 6) if self.well.centre else (2, 4, 6)
+        return [HarmonicField(base.dim), LocalField(base.covariance, powers=powers)]
 
     def transport_fields(
         self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
@@ -75,5 +101,6 @@ class LatticeProblem(Problem):
 
     def observe(self, u: Tensor, potential: Values) -> Tensor:
         """<phi^2>, two-point susceptibility and action: (3, batch)."""
-        volume = u.shape[1]
-        return torch.stack([u.square().mean(1), volume * u.mean(1).square(), potential])
+        phi, volume = self.well.field(u), u.shape[1]
+        action = potential - self.well.half(phi)[0]
+        return torch.stack([phi.square().mean(1), volume * phi.mean(1).square(), action])

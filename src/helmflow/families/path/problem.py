@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
-from torch import Tensor
+from torch import Generator, Tensor
 
 from helmflow.densities.gaussian import Gaussian
 from helmflow.fields.base import GradientField, TransportField
+from helmflow.families.path.well import WHOLE, Well
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
@@ -28,6 +30,8 @@ class Problem(ABC):
     costly: bool = False  # whether one evaluation takes milliseconds rather than microseconds
     smooth: bool = True  # whether forces are continuous
     continuous: bool = True  # whether the energy is
+    well: Well = WHOLE  # which part of the target, seen from where
+    n_jumps: int = 0  # proposals of ``jump`` after every trajectory
 
     def __init__(self, system: System, budget: Budget | None = None) -> None:
         self.system = system
@@ -50,6 +54,14 @@ class Problem(ABC):
         self, base: Gaussian, grids: Sequence[Sequence[float]] = ()
     ) -> Sequence[TransportField]:
         """What drives a transport flow besides u K u / 2; ``grids`` as ``grids`` returned them."""
+
+    def jump(self, u: Tensor, generator: Generator) -> Tensor:
+        """Proposals (batch, n) far from u (batch, n), as likely as their way back."""
+        raise NotImplementedError
+
+    def in_well(self, well: Well) -> Self:
+        """The same system seen from a well, where it can have several that a symmetry exchanges."""
+        return self
 
     def second_order_field(
         self, base: Gaussian, fields: Sequence[TransportField], weights: np.ndarray

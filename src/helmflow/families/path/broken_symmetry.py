@@ -1,0 +1,141 @@
+"""Bases for fields whose symmetry phi -> -phi is broken: a Gaussian in one of the two wells."""
+
+import math
+
+import torch
+
+from helmflow.densities.gaussian import Gaussian
+from helmflow.densities.phonons import ValueAndGradient, force_constants, self_consistent
+from helmflow.errors import InputError
+from helmflow.families.path.lattice_problem import LatticeProblem
+from helmflow.families.path.problem import Problem
+from helmflow.families.path.well import WHOLE, Well
+from helmflow.settings import Settings
+from helmflow.skeleton.checks import SYMMETRY
+from helmflow.streams import stream
+
+AMPLITUDES = torch.logspace(-2.0, 2.0, 81, dtype=torch.float64)
+"""Uniform fields among which the bottom of a well is looked for."""
+
+BOUND_SAMPLES = 2000
+"""Draws that decide which of two bases is closer to the target."""
+
+STEP = 1e-4
+"""Of central differences, in units of the field at the bottom of its well."""
+
+EVEN_SAMPLES = 32
+"""Fields whose action is compared with that of their mirror images."""
+
+MEAN_FIELDS = 96, 48
+"""Values of the mean field at which a well is weighed, and draws at each."""
+
+MARGIN = 2.0
+"""kT by which <w>_base must be lower in a well than about phi = 0. Closer together, fields cross
+between the wells, and a base that covers both costs less: measured on 4 x 4 sites, m^2 = -4."""
+
+FIT = 12, 2000
+"""Iterations of the self-consistent fit, and samples of each."""
+
+
+def base_in_a_well(problem: Problem, settings: Settings) -> tuple[LatticeProblem, Gaussian] | None:
+    """The problem seen from a well at phi0 != 0 and the Gaussian closest to it there.
+
+    None where the target is not even in phi (measured), has no minimum at a uniform phi0 > 0, or
+    where no Gaussian is stable in it.
+    """
+    if not isinstance(problem, LatticeProblem):
+        return None
+    bottom = _bottom(problem)
+    if bottom is None:
+        return None
+    found = problem.in_well(Well(bottom))
+    try:
+        stiffness = force_constants(found.target, problem.symmetry, step=STEP * bottom)
+        start = Gaussian(stiffness, cells=problem.symmetry.cells)
+        drawn = start.sample(EVEN_SAMPLES, stream(settings.seed, "reversed fields"))
+        if asymmetry(found, drawn) > SYMMETRY.soft:
+            return None
+        found = problem.in_well(_divided(bottom, start))
+        follow = _Follow(found)
+        iterations, n_samples = FIT
+        base = self_consistent(
+            start,
+            found.target,
+            problem.symmetry,
+            iterations=iterations,
+            n_samples=n_samples,
+            generator=stream(settings.seed, "well"),
+            recentre=follow,
+        )
+    except InputError:
+        return None
+    return _widened(follow.problem, base, settings.seed)
+
+
+def bound(problem: Problem, base: Gaussian, seed: int) -> float:
+    """<w>_base, no less than the free energy difference (Gibbs and Bogoliubov)."""
+    u = base.sample(BOUND_SAMPLES, stream(seed, "bound"))
+    return (problem.target(u)[0] + base.log_prob(u)).mean().item()
+
+
+def _widened(
+    problem: LatticeProblem, base: Gaussian, seed: int
+) -> tuple[LatticeProblem, Gaussian]:
+    """The base with mean and variance of the mean field that the divided target has.
+
+    The Gaussian of least <w> is too narrow where the well has a shoulder towards phi = 0. Weights
+    exp(-w) of fields that are spread evenly over mean fields, instead of drawn from the base, see
+    the shoulder.
+    """
+    n_sites, centre = len(base.precision), problem.well.centre
+    width = 1.0 / math.sqrt(n_sites * _uniform_stiffness(base))
+    low, high = -1.5 * centre - 5.0 * width, 6.0 * width
+    mean = torch.linspace(low, high, MEAN_FIELDS[0], dtype=torch.float64)
+    u = base.sample(math.prod(MEAN_FIELDS), stream(seed, "mean fields"))
+    u = (u - u.mean(1, keepdim=True)).view(*MEAN_FIELDS, n_sites) + mean[:, None, None]
+    u = u.view(-1, n_sites)
+    work = (problem.target(u)[0] + base.log_prob(u)).view(*MEAN_FIELDS)
+    p = (torch.logsumexp(-work, 1) - 0.5 * (mean / width).square()).softmax(0)
+    shift = (p @ mean).item()
+    stiffness = 1.0 / (n_sites * (p @ (mean - shift).square()).item())
+    precision = base.precision + (stiffness - _uniform_stiffness(base)) / n_sites
+    wide = Gaussian(precision, cells=base.cells)
+    return problem.in_well(_divided(centre + shift, wide)), wide
+
+
+class _Follow:
+    """Moves the centre of a well to where the mean force vanishes."""
+
+    def __init__(self, problem: LatticeProblem) -> None:
+        self.problem = problem
+
+    def __call__(self, base: Gaussian, pull: torch.Tensor) -> ValueAndGradient:
+        centre = self.problem.well.centre - pull.mean().item() / _uniform_stiffness(base)
+        self.problem = self.problem.in_well(_divided(centre, base))
+        return self.problem.target
+
+
+def _divided(centre: float, base: Gaussian) -> Well:
+    """The division in which the base's mixture with its mirror image has the base as a part."""
+    return Well(centre, 2.0 * centre * _uniform_stiffness(base))
+
+
+def _uniform_stiffness(base: Gaussian) -> float:
+    """Force on every site, per unit of a uniform field."""
+    return base.precision[0].sum().item()
+
+
+def _bottom(problem: LatticeProblem) -> float | None:
+    """Uniform phi0 > 0 of least action, or None where phi = 0 has less."""
+    uniform = AMPLITUDES[:, None].expand(-1, math.prod(problem.shape)).contiguous()
+    action = problem.target(uniform)[0]
+    at_zero = problem.target(torch.zeros_like(uniform[:1]))[0]
+    lowest = int(action.argmin())
+    return AMPLITUDES[lowest].item() if action[lowest] < at_zero else None
+
+
+def asymmetry(problem: LatticeProblem, u: torch.Tensor) -> float:
+    """Largest |S(phi) - S(-phi)| of the fields of u (batch, V), kT; infinite if undefined."""
+    phi, whole = problem.well.field(u), problem.in_well(WHOLE)
+    change = (whole.target(phi)[0] - whole.target(-phi)[0]).abs()
+    return change.nan_to_num(nan=math.inf).max().item()
