@@ -5,11 +5,12 @@ from torch import Generator, Tensor
 
 
 def random_blocks(n: int, shape: tuple[int, int], generator: Generator) -> Tensor:
-    """Masks (n, V) of rectangles anywhere on a periodic lattice, in each direction of random extent
-    or, every other time, all around: bands end at two walls, the cheapest that a torus allows.
+    """Masks (n, V) of rectangles anywhere on a periodic lattice.
 
-    Reversing the sign of a block is its own inverse and changes no volume, so it can be proposed
-    to any Metropolis chain. Small steps would have to carry all of its sites over their barriers.
+    Their extent is random in each direction or, every other time, the whole: a band ends at two
+    domain walls, the cheapest that a torus allows. Reversing the sign of a block is its own
+    inverse and keeps volumes, so any Metropolis chain may propose it; small steps would have to
+    carry all of its sites over their barriers.
     """
     inside = torch.ones(n, 1, dtype=torch.bool)
     for extent in shape:

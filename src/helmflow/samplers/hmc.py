@@ -79,7 +79,7 @@ class InterpolatedHMC:
     def propose(
         self, state: ChainState, u: Tensor, generator: Generator
     ) -> tuple[ChainState, Tensor]:
-        """Accept or reject symmetric proposals u (batch, n); returns the state and who accepted."""
+        """Accept symmetric proposals u (batch, n) or stay; returns the state and who accepted."""
         new = self.init(self.base.whiten(u))
         at_rest = torch.zeros_like(state.z)
         change = self._hamiltonian(state, at_rest) - self._hamiltonian(new, at_rest)

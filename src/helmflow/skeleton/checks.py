@@ -237,6 +237,12 @@ def invariance(name: str, change: float) -> Check:
     return at_most(name, change, SYMMETRY.soft, "nats, of ln q", hard=SYMMETRY.hard)
 
 
+def mirror_images(change: float) -> Check:
+    """Whether configurations and their mirror images have the same energy, on target samples."""
+    meaning = "kT, largest difference"
+    return at_most("mirror images", change, SYMMETRY.soft, meaning, hard=SYMMETRY.hard)
+
+
 def modes_of_the_chains(ratio: float) -> Check:
     """A flow that has lost a mode is blind to it; chains at the target are not."""
     meaning = "ESS on the chains over ESS on the flow's draws"

@@ -9,7 +9,7 @@ from torch import Tensor
 from helmflow.densities.gaussian import Gaussian
 from helmflow.densities.phonons import self_consistent
 from helmflow.errors import InputError
-from helmflow.families.path.broken_symmetry import MARGIN, base_in_a_well, bound
+from helmflow.families.path.broken_symmetry import base_in_a_well
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.well import Well
 from helmflow.settings import Settings
@@ -61,19 +61,12 @@ def start_of(problem: Problem, run: Run) -> Start:
 
 def find_start(problem: Problem, settings: Settings) -> Start:
     """The base closer to the target: about the reference, or in one of two wells of a field."""
+    base, name = build_base(problem, settings)
     free = settings.base.kind != "harmonic" and settings.method != "flow"
-    wells = base_in_a_well(problem, settings) if free else None
+    wells = base_in_a_well(problem, base, settings.seed) if free else None
     if wells is None:
-        return Start(problem, *build_base(problem, settings))
-    name = "self-consistent harmonic, in one of two wells"
-    try:
-        base, plain = build_base(problem, settings)
-    except InputError:
-        return Start(*wells, name)
-    gain = bound(problem, base, settings.seed) - bound(*wells, settings.seed)
-    if plain == UNSTABLE or gain > MARGIN:
-        return Start(*wells, name)
-    return Start(problem, base, plain)
+        return Start(problem, base, name)
+    return Start(*wells, "self-consistent harmonic, in one of two wells")
 
 
 def gaussian_of(problem: Problem, rows: Tensor) -> Gaussian:

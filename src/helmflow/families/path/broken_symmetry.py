@@ -10,14 +10,13 @@ from helmflow.errors import InputError
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.well import WHOLE, Well
-from helmflow.settings import Settings
 from helmflow.skeleton.checks import SYMMETRY
 from helmflow.streams import stream
 
 AMPLITUDES = torch.logspace(-2.0, 2.0, 81, dtype=torch.float64)
 """Uniform fields among which the bottom of a well is looked for."""
 
-BOUND_SAMPLES = 2000
+BOUND_SAMPLES = 500
 """Draws that decide which of two bases is closer to the target."""
 
 STEP = 1e-4
@@ -37,11 +36,13 @@ FIT = 12, 2000
 """Iterations of the self-consistent fit, and samples of each."""
 
 
-def base_in_a_well(problem: Problem, settings: Settings) -> tuple[LatticeProblem, Gaussian] | None:
+def base_in_a_well(
+    problem: Problem, about_zero: Gaussian, seed: int
+) -> tuple[LatticeProblem, Gaussian] | None:
     """The problem seen from a well at phi0 != 0 and the Gaussian closest to it there.
 
-    None where the target is not even in phi (measured), has no minimum at a uniform phi0 > 0, or
-    where no Gaussian is stable in it.
+    None where the target is not even in phi (measured), has no minimum at a uniform phi0 > 0, no
+    Gaussian is stable in it, or none is closer to the target than ``about_zero`` by `MARGIN`.
     """
     if not isinstance(problem, LatticeProblem):
         return None
@@ -52,10 +53,11 @@ def base_in_a_well(problem: Problem, settings: Settings) -> tuple[LatticeProblem
     try:
         stiffness = force_constants(found.target, problem.symmetry, step=STEP * bottom)
         start = Gaussian(stiffness, cells=problem.symmetry.cells)
-        drawn = start.sample(EVEN_SAMPLES, stream(settings.seed, "reversed fields"))
-        if asymmetry(found, drawn) > SYMMETRY.soft:
-            return None
+        drawn = start.sample(EVEN_SAMPLES, stream(seed, "reversed fields"))
         found = problem.in_well(_divided(bottom, start))
+        to_beat = bound(problem, about_zero, seed)
+        if asymmetry(found, drawn) > SYMMETRY.soft or bound(found, start, seed) > to_beat:
+            return None
         follow = _Follow(found)
         iterations, n_samples = FIT
         base = self_consistent(
@@ -64,12 +66,14 @@ def base_in_a_well(problem: Problem, settings: Settings) -> tuple[LatticeProblem
             problem.symmetry,
             iterations=iterations,
             n_samples=n_samples,
-            generator=stream(settings.seed, "well"),
+            generator=stream(seed, "well"),
             recentre=follow,
         )
     except InputError:
         return None
-    return _widened(follow.problem, base, settings.seed)
+    if bound(follow.problem, base, seed) > to_beat - MARGIN:
+        return None
+    return _widened(follow.problem, base, seed)
 
 
 def bound(problem: Problem, base: Gaussian, seed: int) -> float:

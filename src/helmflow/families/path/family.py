@@ -15,6 +15,7 @@ from helmflow.families.flow.reads import flow_reads
 from helmflow.families.flow.sampler import FlowSampler
 from helmflow.families.path.analysis import Analysis, analyse, too_coarse
 from helmflow.families.path.base import start_of
+from helmflow.families.path.basins import basin_checks
 from helmflow.families.path.certificate import certificate
 from helmflow.families.path.finding import finding_of
 from helmflow.families.path.ladder import LadderSampler
@@ -83,7 +84,7 @@ class PathFamily(Family):
         if flow is not None:
             checks = flow_checks(flow, analysis, problem, base, run, goal) + checks
             arrays = {**arrays, **field_volumes(problem, flow, run)}
-        checks = (*checks, *finding.checks)
+        checks = (*checks, *basin_checks(sampler, base_name), *finding.checks)
         return replace(finding, checks=checks, arrays=arrays, base=base_name)
 
     def flow(self, run: Run) -> tuple[Density, ReducedPotential]:

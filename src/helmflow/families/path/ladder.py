@@ -154,7 +154,9 @@ class LadderSampler:
 
     def target_configurations(self) -> Tensor:
         """Where the chains at the target are: (chains at the target, n)."""
-        return self._chains().u[self._at_target]
+        if self._state is None:
+            return self.base.colour(self._whitened()[self._at_target])
+        return self._state.u[self._at_target]
 
     def start_over(self, fields: Sequence[GradientField]) -> None:
         """Forget all records and record the Stein functions of other fields from now on."""

@@ -21,7 +21,6 @@ from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
 from helmflow.system import System
 
-
 BLOCK_FLIPS = 8
 """Per trajectory, in a field whose symmetry is broken: its domain walls are too high to climb."""
 

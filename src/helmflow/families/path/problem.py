@@ -8,8 +8,8 @@ import numpy as np
 from torch import Generator, Tensor
 
 from helmflow.densities.gaussian import Gaussian
-from helmflow.fields.base import GradientField, TransportField
 from helmflow.families.path.well import WHOLE, Well
+from helmflow.fields.base import GradientField, TransportField
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
@@ -60,7 +60,7 @@ class Problem(ABC):
         raise NotImplementedError
 
     def in_well(self, well: Well) -> Self:
-        """The same system seen from a well, where it can have several that a symmetry exchanges."""
+        """The same system seen from one of the wells that a symmetry exchanges, if it has them."""
         return self
 
     def second_order_field(
