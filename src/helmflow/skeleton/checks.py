@@ -43,6 +43,9 @@ EXACT = Limit(4.0, 8.0)
 MODES = Limit(0.3, 0.03)
 """ESS of the flow judged by samples that know nothing of it, over ESS of its own draws."""
 
+LOST_MODES = Limit(1.0, 4.0)
+"""Change of ln Z by modes that a search has found and no sample covers, in standard errors."""
+
 SYMMETRY = Limit(1e-6, 1e-3)
 """Change of ln q under an exact symmetry of the target, in nats; rounding alone stays below."""
 
@@ -247,6 +250,19 @@ def modes_of_the_chains(ratio: float) -> Check:
     """A flow that has lost a mode is blind to it; chains at the target are not."""
     meaning = "ESS on the chains over ESS on the flow's draws"
     return at_least("modes of the chains", ratio, MODES.soft, meaning, hard=MODES.hard)
+
+
+def lost_modes(share: float | None, stderr: float) -> Check:
+    """Whether modes that a search found hold mass that the samples do not see.
+
+    ``share``: that mass as a part of what the samples see; None where the search was not afforded.
+    """
+    name = "lost modes"
+    if share is None:
+        return not_afforded(name)
+    meaning = f"standard errors; {share:.2g} of the mass is where samples do not go"
+    bars = math.log1p(share) / max(stderr, 1e-12)
+    return at_most(name, bars, LOST_MODES.soft, meaning, hard=LOST_MODES.hard)
 
 
 def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:

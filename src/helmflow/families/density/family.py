@@ -9,7 +9,9 @@ from helmflow.families.base import Family
 from helmflow.families.density.architecture import symmetries
 from helmflow.families.density.finding import finding_of
 from helmflow.families.density.learned_flow import LearnedFlow, form_of
+from helmflow.families.density.lost_modes import completed, still_lost
 from helmflow.families.density.plan import DensityPlan
+from helmflow.families.density.pool import Pool
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.potential_maps import POOR, best_potential_map
 from helmflow.families.density.quadrature import integrate_on_grid, surface
@@ -19,6 +21,9 @@ from helmflow.settings import Settings
 from helmflow.skeleton.quantity import Finding, Quantity, ln_z
 from helmflow.skeleton.run import Run, Stage
 from helmflow.skeleton.weighted import Batches, weighted_samples
+
+JUDGED = 4096
+"""Points of each of two flows that the choice between them is made with."""
 
 BATCHES = Batches(4096, 16_384, 2_097_152)
 
@@ -51,15 +56,16 @@ class DensityFamily(Family):
         """
         u = CheckedPotential(self.system, run.budget)
         learned = learned_flow(u, run, self.plan)
-        samples = weighted_samples(learned.flow, u, lambda x: {"x": x}, BATCHES, run)
+        samples = weighted_samples(learned.density, u, lambda x: {"x": x}, BATCHES, run)
         run.tell("cross-check", 0.0)
-        finding = finding_of(learned, samples, integrate_on_grid(u, learned.flow), run)
+        checked = still_lost(u, learned, samples, run), integrate_on_grid(u, learned.density)
+        finding = finding_of(learned, samples, *checked, run)
         return replace(finding, arrays={**finding.arrays, **surface(u)})
 
     def flow(self, run: Run) -> tuple[Density, ReducedPotential]:
         """The flow of a run, of points (batch, n_coordinates)."""
         u = CheckedPotential(self.system, run.budget)
-        return learned_flow(u, run, self.plan).flow, u
+        return learned_flow(u, run, self.plan).density, u
 
 
 def learned_flow(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlow:
@@ -67,6 +73,7 @@ def learned_flow(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlo
 
     Implicit potential maps where the manifold has some, for which values of ``u`` are enough;
     trained flows elsewhere, and where no potential map comes close, through the gradient of ``u``.
+    Then modes are searched for, and those that the flow has lost are sampled beside it.
     """
 
     def make(_: Stage) -> LearnedFlow:
@@ -80,9 +87,11 @@ def learned_flow(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlo
 def _learn(u: CheckedPotential, run: Run, plan: DensityPlan) -> LearnedFlow:
     start = symmetries(u.manifold, u, run.settings.seed)
     best = best_potential_map(u, start, run, plan)
-    if best is not None:
-        poor = best.loss > POOR
-        if not (poor and u.has_gradient(u.manifold.uniform(32, run.stream("gradient")))):
-            return best
-    trained = trained_flow(u, start, run, plan)
-    return trained if best is None or trained.loss < best.loss else best
+    if best is None:
+        best = trained_flow(u, start, run, plan)
+    elif best.loss > POOR and u.has_gradient(u.manifold.uniform(32, run.stream("gradient"))):
+        both = best, trained_flow(u, start, run, plan)
+        # a flow that has lost a mode is the better one only on its own samples
+        pool = Pool([one.flow for one in both], u, JUDGED, run.stream("judge of both"))
+        best = both[pool.best()]
+    return completed(u, best, run, plan)

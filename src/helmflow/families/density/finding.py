@@ -18,9 +18,15 @@ from helmflow.skeleton.weighted import Weighted, expected_acceptance
 
 
 def finding_of(
-    learned: LearnedFlow, samples: Weighted, grid: Quadrature | None, run: Run
+    learned: LearnedFlow,
+    samples: Weighted,
+    lost: float | None,
+    grid: Quadrature | None,
+    run: Run,
 ) -> Finding:
     """-ln Z with its checks, observables, and exact samples: a Metropolis chain over the others.
+
+    ``lost``: the part of all mass that modes hold which are not sampled, None if not known.
 
     ``arrays``: works, points ``x`` of the flow, and the exact ``samples``.
     """
@@ -29,7 +35,7 @@ def finding_of(
     x = samples.columns["x"].numpy()
     return Finding(
         headline=samples.estimate,
-        checks=tuple(_checks(learned, samples, grid, run.settings.target_error or math.inf)),
+        checks=tuple(_checks(learned, samples, lost, grid, run.settings.target_error or math.inf)),
         arrays={**samples.arrays(), "x": x, "samples": x[chain.index.numpy()]},
         observables=tuple(_observables(samples, chain)),
         bounds=samples.bounds,
@@ -43,7 +49,11 @@ def finding_of(
 
 
 def _checks(
-    learned: LearnedFlow, samples: Weighted, grid: Quadrature | None, goal: float
+    learned: LearnedFlow,
+    samples: Weighted,
+    lost: float | None,
+    grid: Quadrature | None,
+    goal: float,
 ) -> list[Check]:
     estimate = samples.estimate
     far = "nats; more is far away"
@@ -51,6 +61,7 @@ def _checks(
         checks.target_error(estimate, goal, "nats"),
         checks.weights_that_count(estimate.n_eff),
         at_most("KL(q || p)", divergence(samples, grid), checks.DIVERGENCE, far),
+        checks.lost_modes(lost, estimate.stderr),
     ]
     if grid is None or not grid.converged:
         k, n = estimate.diagnostics.get("pareto_k", math.inf), len(samples.work)

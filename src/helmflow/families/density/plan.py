@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from helmflow.families.density.modes import SearchPlan
 from helmflow.manifolds.base import Manifold
 from helmflow.training.plan import TrainingPlan
 from helmflow.training.replay import ReplayPlan
@@ -31,6 +32,7 @@ class DensityPlan:
     points, refinements: fresh points of each such step, and steps from one damping to the next.
     replay, replays: of splines, for a density that such a flow does not come close to.
     contest: to choose among the angles of these splines.
+    search: for modes that a flow has lost.
     most_angles: above it a flow starts as splines: all others cost the square of their number.
     """
 
@@ -44,6 +46,7 @@ class DensityPlan:
     replay: ReplayPlan = REPLAY
     replays: int = 3
     contest: ReplayPlan = CONTEST
+    search: SearchPlan = field(default_factory=SearchPlan)
     most_angles: int = 16
 
     def sizes(self, manifold: Manifold) -> Sequence[tuple[float, ...]]:
