@@ -19,7 +19,8 @@ class Manifold(ABC):
     logarithm of its volume, infinite if it is not compact, and ``convention`` what a reader of
     ln Z must know of the measure beyond that. Tangent vectors are given in the same coordinates
     as points, of which ``n_angles`` are angles: all or none. ``grid_sizes`` are the nodes per
-    dimension of two grids (None in many dimensions), which span ``grid_span`` radians.
+    dimension of two grids (None in many dimensions), which span ``grid_span`` radians; without
+    common factors, or the two agree on where a density jumps and both are wrong.
 
     To add one: a file with a subclass, and its name in `FACTORS` of ``product.py``.
     """

@@ -24,7 +24,7 @@ class Rotations(Manifold):
     letter = "SO"
     n_coordinates, n_features = 4, 9
     log_volume = 2.0 * math.log(math.pi)
-    grid_sizes = (28, 36)
+    grid_sizes = (29, 36)
     convention = " (Haar measure of unit quaternions, q and -q one point)"
 
     def __init__(self, dim: int = 3) -> None:

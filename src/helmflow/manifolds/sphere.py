@@ -27,7 +27,7 @@ class Sphere(Manifold):
         self.dim, self.n_coordinates, self.n_features = dim, dim + 1, dim + 1
         half = 0.5 * (dim + 1)
         self.log_volume = math.log(2.0) + half * math.log(math.pi) - math.lgamma(half)
-        self.grid_sizes = {1: (256, 384), 2: (96, 128), 3: (28, 36)}.get(dim)
+        self.grid_sizes = {1: (257, 384), 2: (97, 128), 3: (29, 36)}.get(dim)
 
     def features(self, x: Configs) -> Tensor:
         return x

@@ -30,7 +30,7 @@ class Torus(Manifold):
         self.dim = self.n_coordinates = self.n_angles = dim
         self.n_features = 2 * dim
         self.log_volume = dim * math.log(TWO_PI)
-        self.grid_sizes = {1: (512, 768), 2: (192, 256)}.get(dim)
+        self.grid_sizes = {1: (521, 768), 2: (193, 256)}.get(dim)
 
     def features(self, x: Configs) -> Tensor:
         return torch.cat((x.cos(), x.sin()), -1)

@@ -46,6 +46,7 @@ class Architecture:
     (each to the one before) or "sums" (of all up to each). ``splines``: circular splines, whose
     inverse is as fast as they are, in place of the smoother Moebius mixtures. ``order`` and
     ``seen``: the order of the angles and what each depends on, where the energy couples few.
+    ``plain``: the base alone, for local densities to be mixed with.
     """
 
     size: int | None = None
@@ -54,6 +55,7 @@ class Architecture:
     splines: bool = False
     order: Sequence[int] | None = None
     seen: Sequence[Sequence[int]] | None = None
+    plain: bool = False
 
 
 def potential_map(
@@ -162,6 +164,8 @@ def empty_flow(
     manifold: Manifold, architecture: Architecture, seed: int, plan: DensityPlan
 ) -> tuple[Flow, str]:
     """The flow of an architecture before it is fitted, and its name."""
+    if architecture.plain:
+        return Flow(UniformAndNormal(manifold), Chain([])), "no flow"
     if architecture.size is None:
         return untrained(manifold, architecture, seed)
     bijector, name = potential_map(manifold, architecture, seed, plan)

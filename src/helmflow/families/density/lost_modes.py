@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import torch
 
+from helmflow.families.density.architecture import Architecture, empty_flow
 from helmflow.families.density.learned_flow import LearnedFlow, with_modes
-from helmflow.families.density.modes import LOST, SearchPlan, lost_mass, search_modes
+from helmflow.families.density.modes import LOST, POOR, SearchPlan, lost_mass, search_modes
 from helmflow.families.density.plan import DensityPlan
+from helmflow.families.density.pool import Pool
 from helmflow.families.density.potential import CheckedPotential
 from helmflow.families.density.walks import n_steps
 from helmflow.skeleton.run import Run
@@ -33,11 +35,28 @@ SURE = 3.0
 def completed(
     u: CheckedPotential, learned: LearnedFlow, run: Run, plan: DensityPlan
 ) -> LearnedFlow:
-    """The flow with the modes that it had lost; without a search where the budget allows none."""
+    """The flow with the modes that it had lost; without a search where the budget allows none.
+
+    Where the flow is poor, modes mixed with its base alone are tried first.
+    """
     search = _affordable(u, plan.search, run.settings.target_error or math.inf)
     if search is None:
         return learned
     run.tell("flow", 1.0, 1.0, "searching for modes")
+    pool = Pool([learned.flow], u, search.draws, run.stream("judge of a flow"))
+    if pool.ess_fraction(pool.log_q[0]) < POOR:
+        architecture = Architecture(plain=True)
+        flow, name = empty_flow(u.manifold, architecture, run.settings.seed, plan)
+        plain = _with_search(u, LearnedFlow(flow, name, math.inf, None, architecture), search, run)
+        both = [learned.flow, plain.density]
+        if Pool(both, u, search.draws, run.stream("judge of modes")).best() == 1:
+            return plain
+    return _with_search(u, learned, search, run)
+
+
+def _with_search(
+    u: CheckedPotential, learned: LearnedFlow, search: SearchPlan, run: Run
+) -> LearnedFlow:
     found = search_modes(u.manifold, u, learned.flow, search, run.stream("modes"))
     return with_modes(learned, found.modes, found.log_weights, found.unfinished)
 
