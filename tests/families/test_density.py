@@ -249,7 +249,7 @@ def uniform_run(system, shift=0.0):
 
 
 def judged(flow, weighted, grid, own):
-    return own.conclude(own.quantity, finding_of(flow, weighted, grid, own))
+    return own.conclude(own.quantity, finding_of(flow, weighted, 0.0, grid, own))
 
 
 def test_a_grid_that_says_something_else_is_an_f(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from helmflow.densities.base import Density
-from helmflow.densities.local import LocalDensity, Mixture
+from helmflow.densities.local import FREEDOM, LocalDensity, Mixture
 from helmflow.families.density.pool import Pool
 from helmflow.families.density.probes import Probes, probes
 from helmflow.families.density.walks import Walked, powers, walk
@@ -30,6 +30,9 @@ RADII = 3.0
 FITS, RADIUS = 6, 1.0
 """Rounds in which a local density is fitted, and nats that each may move towards the target."""
 
+REFITS = 4
+"""Rounds in which all local densities of a mixture are fitted together."""
+
 FEWEST, MOST_GROUPS = 3, 16
 """Points that make a group, and groups of one round."""
 
@@ -47,7 +50,7 @@ class SearchPlan:
     probes: int = 65_536
     walks: int = 96
     rounds: int = 4
-    draws: int = 4096
+    draws: int = 2048
     matters: float = 1e-4
 
 
@@ -111,6 +114,10 @@ def search_modes(
         if not lost:
             return replace(found, unfinished=0.0)
         modes = (*found.modes, *(mode.density for mode in lost))
+        for _ in range(REFITS):
+            pool = Pool([flow, *modes], u, plan.draws, generator)
+            log_weights = pool.log_mixture()
+            modes = _refitted(manifold, pool, modes, log_weights)
         pool = Pool([flow, *modes], u, plan.draws, generator)
         log_weights = pool.log_mixture()
         found = Search(modes, log_weights, sum(mode.share for mode in lost))
@@ -169,6 +176,28 @@ def lost_mass(
     return float(share.mean()), float(share.std()) / math.sqrt(len(share))
 
 
+def _refitted(
+    manifold: Manifold, pool: Pool, modes: Sequence[LocalDensity], log_weights: Tensor
+) -> tuple[LocalDensity, ...]:
+    """A step of expectation and maximisation of all local densities towards the target.
+
+    Source: O. Cappe et al., doi:10.1007/s11222-008-9059-x, for Student's t.
+    """
+    member = torch.softmax(pool.log_q + log_weights[:, None], 0) * torch.softmax(pool.log_w, 0)
+    refitted = []
+    for mode, weights in zip(modes, member[1:], strict=True):
+        v = _coordinates(manifold, mode.centre, pool.x)
+        z = torch.linalg.solve_triangular(mode.scale, v.T, upper=False)
+        weights = weights / weights.sum() * (FREEDOM + manifold.dim)
+        weights = weights / (FREEDOM + z.square().sum(0))
+        centre = (weights / weights.sum()) @ v
+        at = from_plane(manifold, mode.centre, centre[None])[0]
+        enough = weights.sum() ** 2 > FEWEST * manifold.dim * weights.square().sum()
+        moved = _about(manifold, at, pool.x, weights) if bool(enough) else None
+        refitted.append(mode if moved is None else moved)
+    return tuple(refitted)
+
+
 def _groups(manifold: Manifold, walked: Walked, lost: Tensor) -> list[Configs]:
     """Lost points of walks that are in one mode, about the lowest, which comes first."""
     x, value = walked.x[lost], walked.value[lost]
@@ -199,15 +228,15 @@ def _fitted(
             return None
         power = trust_region_power(pool.log_w.clamp_min(-1e6), RADIUS)
         weights = torch.softmax(power * pool.log_w, 0)
-        v, _ = to_plane(manifold, density.centre, pool.x)
-        centre = from_plane(manifold, density.centre, (weights @ _bounded(manifold, v))[None])[0]
+        v = _coordinates(manifold, density.centre, pool.x)
+        centre = from_plane(manifold, density.centre, (weights @ v)[None])[0]
         density = _about(manifold, centre, pool.x, weights)
     return density
 
 
 def _about(manifold: Manifold, centre: Tensor, x: Configs, weights: Values) -> LocalDensity | None:
     """The local density about a centre with the second moments of weighted points."""
-    v = _bounded(manifold, to_plane(manifold, centre, x)[0])
+    v = _coordinates(manifold, centre, x)
     moments = (weights[:, None] * v).T @ v
     # few points, or points on a line, tell little of what lies between the axes
     n = 1.0 / float(weights.square().sum())
@@ -217,8 +246,14 @@ def _about(manifold: Manifold, centre: Tensor, x: Configs, weights: Values) -> L
     return LocalDensity(manifold, centre, scale) if info == 0 else None
 
 
-def _bounded(manifold: Manifold, v: Tensor) -> Tensor:
-    """Coordinates of which no point on the far side of a compact factor makes moments infinite."""
+def _coordinates(manifold: Manifold, centre: Tensor, x: Configs) -> Tensor:
+    """Coordinates of those rows of points that are nearest to a centre, for their moments.
+
+    No point on the far side of a compact factor makes them infinite.
+    """
+    rows = torch.stack([x, *manifold.aliases(x)])
+    nearest = (rows - centre).square().sum(-1).argmin(0)
+    v, _ = to_plane(manifold, centre, rows[nearest, torch.arange(len(x))])
     ends = [FAR if factor.compact else math.inf for factor in manifold.factors]
     dims = torch.tensor([factor.dim for factor in manifold.factors])
     most = torch.tensor(ends, dtype=torch.float64).repeat_interleave(dims)

@@ -10,7 +10,7 @@ from helmflow.densities.base import Density
 from helmflow.generalised_work import ReducedPotential
 from helmflow.shapes import Configs, Values
 
-EM_STEPS, LEAST_WEIGHT = 100, 0.02
+EM_STEPS, LEAST_WEIGHT = 100, 0.1
 """Of the weights of a mixture: steps of expectation and maximisation, and the least of the
 first part, whose tails reach everywhere."""
 

@@ -14,7 +14,7 @@ from helmflow.shapes import Configs, Values
 ACCEPTED = 0.3
 """Share of proposals that a walk takes once its step has settled."""
 
-RATE = 0.5
+RATE = 0.3
 """By which the logarithm of a step grows when a proposal is taken."""
 
 OCTAVES = 3.0
@@ -58,7 +58,7 @@ def walk(
     first_step: float,
     generator: Generator,
 ) -> Walked:
-    """Walks from ``start`` through `powers`; the last half of what was at the target is kept."""
+    """Walks from ``start`` through `powers`; points at the target are kept."""
     x, value = start.x, u(start.x)
     log_step = torch.full((len(x),), math.log(first_step), dtype=torch.float64)
     sizes = torch.tensor(manifold.sizes)
@@ -78,6 +78,6 @@ def walk(
         x, value = torch.where(taken[:, None], proposed, x), torch.where(taken, new, value)
         change = torch.where(taken, RATE, -RATE * ACCEPTED / (1.0 - ACCEPTED))
         log_step = (log_step + change).clamp_max(math.log(math.pi))
-        if len(each) - k <= stay // 2 and k % EVERY == 0:
+        if len(each) - k <= stay and k % EVERY == 0:
             kept.append((x, value))
     return Walked(torch.stack([x for x, _ in kept]), torch.stack([v for _, v in kept]))
