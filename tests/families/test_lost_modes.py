@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helmflow.densities.reference import UniformAndNormal
 
 from helmflow.bijectors.base import Chain
 from helmflow.densities.flow import Flow
 from helmflow.densities.local import LocalDensity, Mixture
-from helmflow.densities.reference import UniformAndNormal
 from helmflow.energies.base import Energy
 from helmflow.families.density.architecture import Architecture
 from helmflow.families.density.learned_flow import LearnedFlow, form_of, with_modes
@@ -114,7 +114,9 @@ class Blocks(Energy):
 
     def forward(self, x):
         wide, narrow = (x - 1.0).cos().sum(-1), (x - 4.0).cos().sum(-1)
-        return -torch.logsumexp(torch.stack((2.0 * wide, 40.0 * narrow - 105.0)), 0).round(decimals=3)
+        return -torch.logsumexp(torch.stack((2.0 * wide, 40.0 * narrow - 105.0)), 0).round(
+            decimals=3
+        )
 
 
 @pytest.fixture

@@ -52,10 +52,10 @@ def with_modes(
 ) -> LearnedFlow:
     """The flow with what a search has found."""
     n = len(modes)
-    name = f"{learned.name}, with {n} local densit{'y' if n == 1 else 'ies'}" if n else learned.name
-    return replace(
-        learned, name=name, modes=modes, log_weights=log_weights, unfinished=unfinished
+    name = (
+        f"{learned.name}, with {n} local densit{'y' if n == 1 else 'ies'}" if n else learned.name
     )
+    return replace(learned, name=name, modes=modes, log_weights=log_weights, unfinished=unfinished)
 
 
 def form_of(u: CheckedPotential, seed: int, plan: DensityPlan) -> Form[LearnedFlow]:

@@ -23,8 +23,9 @@ SPAN = 12.0
 
 @dataclass(frozen=True)
 class Probes:
-    """Points x (n, n_coordinates), and ``unit`` (n, n_coordinates), the length that each
-    coordinate is measured in: 1 for angles and unit vectors, of real lines the scale of the probe.
+    """Points x (n, n_coordinates), and the lengths that each coordinate is measured in.
+
+    ``unit`` (n, n_coordinates): 1 for angles and unit vectors, the scale of the probe for lines.
     """
 
     x: Configs
@@ -45,9 +46,7 @@ def probes(manifold: Manifold, u: ReducedPotential, n: int, generator: Generator
     return _draw(manifold, n, generator, max(near, default=0) + 1.0, SPAN)
 
 
-def _draw(
-    manifold: Manifold, n: int, generator: Generator, octave: float, span: float
-) -> Probes:
+def _draw(manifold: Manifold, n: int, generator: Generator, octave: float, span: float) -> Probes:
     """Points whose lines have scales from ``2^(octave - span)`` to ``2^octave``."""
     seed = int(torch.randint(2**31, (), generator=generator))
     engine = torch.quasirandom.SobolEngine(1 + manifold.n_coordinates, scramble=True, seed=seed)
