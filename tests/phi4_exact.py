@@ -33,15 +33,20 @@ def gauss_nodes(coupling, n, shift=SITE_SHIFT):
     return nodes, total * rows[0] ** 2
 
 
-def log_z(extent, mass_squared, coupling, n=8):
-    """ln Z of extent x extent sites; cost n^(3 extent)."""
+def log_z(extent, mass_squared, coupling, n=8, *, length=None, tilt=0.0):
+    """ln Z of extent x length sites, a square unless given; cost n^(3 extent).
+
+    ``tilt`` adds tilt sum phi to the action, which makes its two wells unequal.
+    """
     nodes, weights = gauss_nodes(coupling, n)
     rows = np.array(list(itertools.product(range(n), repeat=extent)))
     phi = nodes[rows]
     local = (SITE_SHIFT + 4.0 + mass_squared) * phi**2 - 2.0 * phi * np.roll(phi, 1, axis=1)
-    log_row = np.log(weights)[rows].sum(1) - local.sum(1)
+    log_row = np.log(weights)[rows].sum(1) - local.sum(1) - tilt * phi.sum(1)
     matrix = np.exp(0.5 * (log_row[:, None] + log_row) + 2.0 * phi @ phi.T)
-    return float(np.log((np.linalg.eigvalsh(matrix) ** extent).sum()))
+    values = np.linalg.eigvalsh(matrix) / (top := float(np.abs(matrix).sum(1).max()))
+    length = length or extent
+    return float(np.log((values**length).sum()) + length * np.log(top))
 
 
 def phi_squared(extent, mass_squared, coupling, n=8, h=1e-3):
