@@ -2,7 +2,7 @@
 
 import torch
 
-from gauge_systems import LINK, SCHWINGER, SU2, U1, gauge, shorten
+from gauge_systems import LINK, SCHWINGER, U1, gauge, shorten
 from gauntlet.fault import Fault
 from helmflow import free_energy
 from helmflow.bijectors.fixed_step import FixedStepFlow
