@@ -10,11 +10,13 @@ from helmflow.energies.phi4 import Phi4
 from helmflow.estimators.nodes import Ladder
 from helmflow.families.path.base import UNSTABLE, find_start
 from helmflow.families.path.basins import basin_checks
+from helmflow.families.path.broken_symmetry import barrier_of_unequal_wells
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.path.well import Well
 from helmflow.samplers.block_flips import random_blocks
 from helmflow.settings import Settings
+from helmflow.skeleton.checks import unequal_wells
 from helmflow.streams import stream
 from helmflow.system import load_system
 
@@ -127,3 +129,21 @@ def test_checks_of_basins():
         sampler.problem = LatticeProblem(system, None, sampler.problem.well)
         (mirror,) = basin_checks(sampler, "self-consistent harmonic")
         assert (mirror.passed, mirror.severity) == (False, severity)
+
+
+@pytest.mark.parametrize(
+    ("mass_squared", "tilt", "outcome"),
+    [
+        (-1.0, 0.05, None),
+        (-4.0, 0.0, None),
+        (-2.5, 0.05, "soft"),
+        (-4.0, 0.05, "hard"),
+        (-4.0, 4.0, None),
+    ],
+)
+def test_wells_that_no_symmetry_exchanges_cost_the_grade(mass_squared, tilt, outcome):
+    energy = Tilted((2, 4), mass_squared=mass_squared, coupling=1.0, tilt=tilt)
+    problem = LatticeProblem(replace(field((2, 4), -4.0, 1.0), energy=energy))
+    u = torch.randn(8, 8, generator=stream(0, "u"), dtype=torch.float64)
+    check = unequal_wells(barrier_of_unequal_wells(problem, u))
+    assert (None if check.passed else check.severity) == outcome

@@ -85,6 +85,10 @@ LEFT_OUT = Limit(1e-3, 0.05)
 OF_THEIR_STATE = Limit(0.03, 0.10)
 """Relative error of a temperature or virial measured on samples."""
 
+BARRIER = Limit(5.0, 15.0)
+"""kT, of uniform fields: trajectories cross 4.5 kT in every sweep (2 x 2 sites, exact values), and
+hardly once in a run 15."""
+
 CROSSINGS = Limit(20.0, 2.0)
 """How often chains go from one of two basins to the other."""
 
@@ -244,6 +248,12 @@ def mirror_images(change: float) -> Check:
     """Whether configurations and their mirror images have the same energy, on target samples."""
     meaning = "kT, largest difference"
     return at_most("mirror images", change, SYMMETRY.soft, meaning, hard=SYMMETRY.hard)
+
+
+def unequal_wells(barrier: float) -> Check:
+    """Whether chains cross between two wells of a field that no symmetry exchanges."""
+    meaning = "kT of barrier between two wells"
+    return at_most("unequal wells", barrier, BARRIER.soft, meaning, hard=BARRIER.hard)
 
 
 def modes_of_the_chains(ratio: float) -> Check:

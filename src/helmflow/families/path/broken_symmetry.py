@@ -19,6 +19,9 @@ AMPLITUDES = torch.logspace(-2.0, 2.0, 81, dtype=torch.float64)
 BOUND_SAMPLES = 500
 """Draws that decide which of two bases is closer to the target."""
 
+MATTERS = 20.0
+"""kT above the deeper well from which on a well carries nothing."""
+
 STEP = 1e-4
 """Of central differences, in units of the field at the bottom of its well."""
 
@@ -136,6 +139,24 @@ def _bottom(problem: LatticeProblem) -> float | None:
     at_zero = problem.target(torch.zeros_like(uniform[:1]))[0]
     lowest = int(action.argmin())
     return AMPLITUDES[lowest].item() if action[lowest] < at_zero else None
+
+
+def barrier_of_unequal_wells(problem: LatticeProblem, u: torch.Tensor) -> float:
+    """kT from the shallower of two wells of uniform fields up to what parts it from the deeper.
+
+    0 where there is one well, where u (batch, V) shows that they mirror each other, and where the
+    shallower one is too high to matter.
+    """
+    amplitudes = torch.cat([-AMPLITUDES.flip(0), torch.zeros(1).double(), AMPLITUDES])
+    uniform = amplitudes[:, None].expand(-1, math.prod(problem.shape)).contiguous()
+    action = problem.in_well(WHOLE).target(uniform)[0]
+    zero = len(AMPLITUDES)
+    wells = sorted((int(action[:zero].argmin()), zero + int(action[zero:].argmin())))
+    bottoms = action[wells]
+    top, higher = action[wells[0] : wells[1] + 1].max(), bottoms.max()
+    if not higher - bottoms.min() < MATTERS or asymmetry(problem, u) <= SYMMETRY.soft:
+        return 0.0
+    return (top - higher).item()
 
 
 def asymmetry(problem: LatticeProblem, u: torch.Tensor) -> float:
