@@ -15,6 +15,7 @@ from helmflow.errors import InputError
 from helmflow.families import run
 from helmflow.families.density.family import DensityFamily
 from helmflow.families.density.learned_flow import KIND
+from helmflow.families.density.modes import SearchPlan
 from helmflow.families.density.plan import DensityPlan
 from helmflow.families.samples import sample_flow
 from helmflow.results import RunDirectory
@@ -51,6 +52,7 @@ class Killed(Exception):  # noqa: N818
 
 REPLAY = ReplayPlan(rounds=2, fresh=64, updates=2, batch=32, learning_rate=1e-2)
 SHORT = DensityPlan(
+    search=SearchPlan(probes=1024, walks=8),
     descent=TrainingPlan(3, 64, 1e-2, clip_norm=5.0),
     points=64,
     refinements=1,
