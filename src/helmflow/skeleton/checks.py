@@ -96,6 +96,9 @@ INTEGRATOR = 0.3
 """Bias of an integrator, in target errors, that its check accepts; steps are chosen to stay
 below `helmflow.training.integrator_steps.STEP_BIAS`."""
 
+LOG_DET = 1e-4
+"""kT, above what central differences leave of a log-determinant of hundreds of coordinates."""
+
 BROKEN = 5.0
 """Times the limit of a deterministic error beyond which it is an F."""
 
@@ -227,6 +230,12 @@ def known_value(
 def agreement(name: str, a: Estimate, b: Estimate, meaning: str = "standard errors") -> Check:
     """Whether two estimates that share no samples agree."""
     return comparison(name, sigmas(a, b), meaning)
+
+
+def log_determinant(error: float, stderr: float) -> Check:
+    """Whether a map changes volumes by what it says, against the error bar of the estimate."""
+    limit = max(0.5 * stderr, LOG_DET)
+    return deterministic("log-determinant", error, limit, "kT, against the Jacobian")
 
 
 def integrator(bias: float, goal: float, meaning: str = "kT, on doubling the steps") -> Check:

@@ -13,6 +13,7 @@ from helmflow.families.two_states.mapped import Mapped
 from helmflow.families.two_states.two_sided import Works
 from helmflow.families.two_states.two_sided_checks import believable, two_sided_checks
 from helmflow.results import Bounds, Check, Observable
+from helmflow.skeleton.checks import rounding
 from helmflow.skeleton.quantity import Finding, Quantity
 
 Array = np.ndarray
@@ -161,7 +162,7 @@ class Comparison:
 
 def _variance_ratio(plain: Estimate, mapped: Estimate) -> float:
     """By how much a map lowers the variance of an estimate, which is the samples it saves."""
-    return (plain.stderr / max(mapped.stderr, 1e-300)) ** 2
+    return float(np.square(plain.stderr / max(mapped.stderr, rounding(mapped.value))))
 
 
 def _bounds(works: Works) -> tuple[Estimate, Estimate]:

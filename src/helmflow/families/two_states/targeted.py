@@ -23,6 +23,7 @@ from helmflow.families.two_states.difference import (
     temperature_of,
 )
 from helmflow.families.two_states.endpoints import End, SampledPair, State
+from helmflow.families.two_states.jacobian import log_det_checks
 from helmflow.families.two_states.mapped import Mapped, through_fit, through_map
 from helmflow.families.two_states.membership import membership_checks
 from helmflow.families.two_states.two_sided import usable
@@ -124,7 +125,9 @@ def compare(
         through = through_map(given, a, b)
     if through is not None and not one_box:
         check_joined(through.bijectors, a.x, *pair.states)
+    measured = [] if through is None else log_det_checks(through, a.x)
     notes = [
+        *measured,
         *membership_checks(pair.states, (a.x, b.x)),
         *barostat_checks(*pair.states),
         *samples_left_out(a.n_dropped + b.n_dropped, len(a.x) + len(b.x)),
