@@ -168,7 +168,7 @@ def test_the_flow_says_what_it_is(tmp_path):
     run(system, settings, directory)
     energy = {"manifold": "T1", "system": system.digest}
     flow = read_flow(directory.path, [KIND], energy)
-    assert set(flow.facts) == {"architecture", "loss", "least_eigenvalue"}
+    assert set(flow.facts) == {"architecture", "loss", "least_eigenvalue", "unfinished"}
     with pytest.raises(InputError, match="a flow of this energy"):
         read_flow(directory.path, [KIND], {**energy, "system": "another"})
 

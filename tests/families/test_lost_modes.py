@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helmflow.densities.reference import UniformAndNormal
 
 from helmflow.bijectors.base import Chain
 from helmflow.densities.flow import Flow
 from helmflow.densities.local import LocalDensity, Mixture
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.energies.base import Energy
 from helmflow.families.density.architecture import Architecture
 from helmflow.families.density.learned_flow import LearnedFlow, form_of, with_modes

@@ -42,7 +42,6 @@ def completed(
     search = _affordable(u, plan.search, run.settings.target_error or math.inf)
     if search is None:
         return learned
-    run.tell("flow", 1.0, 1.0, "searching for modes")
     pool = Pool([learned.flow], u, search.draws, run.stream("judge of a flow"))
     if pool.ess_fraction(pool.log_q[0]) < POOR:
         architecture = Architecture(plain=True)
