@@ -40,9 +40,20 @@ def density_work(x: Configs, log_q: Values, u: ReducedPotential) -> Values:
 
 
 def require_energies(u: Values, n: int, field: str = "energy") -> Values:
-    """The energies; raises InputError unless they are a tensor of shape (n,)."""
+    """The energies; raises InputError unless they are a tensor of n real numbers on the CPU."""
     if not isinstance(u, Tensor):
         raise InputError(field, f"a tensor of energies ({n},)", type(u).__name__)
     if u.shape != (n,):
         raise InputError(field, f"energies of shape ({n},)", tuple(u.shape))
+    if not u.is_floating_point():
+        raise InputError(field, "energies in floating point", u.dtype)
+    if u.device.type != "cpu":
+        raise InputError(field, "energies on the CPU", u.device)
     return u
+
+
+def require_gradients(gradient: object, x: Configs, field: str) -> None:
+    """Raise ``InputError(field, ...)`` for gradients that are no tensor of the shape of x."""
+    if not isinstance(gradient, Tensor) or gradient.shape != x.shape:
+        got = tuple(getattr(gradient, "shape", ())) or type(gradient).__name__
+        raise InputError(field, f"gradients of shape {tuple(x.shape)}", got)

@@ -171,4 +171,4 @@ def test_a_killed_run_goes_on_with_the_same_numbers(stage, tmp_path):
     assert again.combined == whole.combined
     for name in ("integral", "plain_integral"):
         assert getattr(again.path, name) == getattr(whole.path, name)
-    assert first.budget.evaluations == second.budget.evaluations == limit
+    assert first.budget.evaluations == second.budget.evaluations <= limit

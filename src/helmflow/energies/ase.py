@@ -87,6 +87,8 @@ class ASEEnergy(ParticleEnergy):
         # Whatever a calculator raises is reported under its name.
         except FAILURES as error:
             raise EnergyError(f"{name} failed: {error!r}") from error
+        if force is not None and np.shape(force) != positions.shape:
+            raise EnergyError(f"{name} returned forces of shape {np.shape(force)}")
         if not (np.isfinite(value) and (force is None or np.isfinite(force).all())):
             raise EnergyError(f"{name} returned energy {value} or forces that are not finite")
         return float(value), force

@@ -28,18 +28,24 @@ class Budget:
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.evaluations = 0
+        self.set_aside = 0
         self._earlier = (0.0, 0.0)
         self._start = (time.process_time(), time.time())
 
     @property
     def left(self) -> float:
-        """Configurations that may still be evaluated; infinite without a limit."""
-        return math.inf if self.limit is None else self.limit - self.evaluations
+        """Configurations that may still be evaluated; infinite without a limit.
+
+        Without those that are ``set_aside`` for the end of the run.
+        """
+        if self.limit is None:
+            return math.inf
+        return self.limit - self.set_aside - self.evaluations
 
     def require(self, n: int) -> None:
         """Raise ``BudgetError`` where ``n`` more configurations would exceed the limit."""
         if n > self.left:
-            needed = f"at least {self.evaluations + n} to get any further"
+            needed = f"at least {self.evaluations + self.set_aside + n} to get any further"
             raise BudgetError("max_evaluations", needed, self.limit)
 
     def spend(self, n: int) -> None:

@@ -82,6 +82,9 @@ LEFT_THEIR_SITE = Limit(1e-3, 1e-2)
 LEFT_OUT = Limit(1e-3, 0.05)
 """Samples that have no finite energy in their own state, of all."""
 
+FAILED = Limit(1e-3, 5e-3)
+"""Energies of samples that could not be computed, of all: a free energy may be off by as much."""
+
 OF_THEIR_STATE = Limit(0.03, 0.10)
 """Relative error of a temperature or virial measured on samples."""
 
@@ -91,6 +94,15 @@ hardly once in a run 15."""
 
 CROSSINGS = Limit(20.0, 2.0)
 """How often chains go from one of two basins to the other."""
+
+SURELY = 1e-5
+"""Chance of an outcome so rare that a sound run never shows it."""
+
+ENERGY_CHANGES = Limit(0.3, 1.0)
+"""Of an energy from call to call: how far they move the result, in its standard errors."""
+
+FORCES = Limit(0.3, 1.0)
+"""Bias by forces that are not the gradient of the energy, in standard errors of the result."""
 
 INTEGRATOR = 0.3
 """Bias of an integrator, in target errors, that its check accepts; steps are chosen to stay
@@ -322,6 +334,14 @@ def samples_left_out(n_lost: int, n_kept: int) -> list[Check]:
     return [at_most("samples left out", part, LEFT_OUT.soft, meaning, hard=LEFT_OUT.hard)]
 
 
+def failed_energies(n_failed: int, n: int) -> list[Check]:
+    """Energies of samples that came out as NaN or not at all; no check where there are none."""
+    if n_failed == 0:
+        return []
+    part, meaning = n_failed / n, "of all energies of samples, NaN or not computed"
+    return [at_most("failed energies", part, FAILED.soft, meaning, hard=FAILED.hard)]
+
+
 def crossings(n: float, meaning: str) -> Check:
     """Whether chains have gone between two basins often enough to compare them."""
     return at_least("crossings", n, CROSSINGS.soft, meaning, hard=CROSSINGS.hard)
@@ -335,6 +355,18 @@ def chance_of(name: str, chance: float, meaning: str) -> Check:
 def scatter(name: str, total: float, freedom: float, meaning: str) -> Check:
     """Whether a chi-squared of ``freedom`` degrees is larger than chance allows."""
     return chance_of(name, float(chi2.sf(total, freedom)), meaning)
+
+
+def energy_repeats(moved: float) -> Check:
+    """Whether energies at the end of a run are those of its beginning; ``moved`` in its errors."""
+    meaning = "errors of the result that changes of the energy from call to call make"
+    return at_most("energy repeats", moved, ENERGY_CHANGES.soft, meaning, hard=ENERGY_CHANGES.hard)
+
+
+def forces_fit(bias: float) -> Check:
+    """Whether forces are the gradient of the energy; ``bias`` in standard errors of the result."""
+    meaning = "errors of the result, from work of the forces less change of the energy"
+    return at_most("forces fit the energy", bias, FORCES.soft, meaning, hard=FORCES.hard)
 
 
 def not_afforded(name: str) -> Check:

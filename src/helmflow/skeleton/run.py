@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from torch import Generator, Tensor
 
 from helmflow.estimators.estimate import Estimate
-from helmflow.results import Cost, Event, Result, RunDirectory
+from helmflow.results import Check, Cost, Event, Result, RunDirectory
 from helmflow.settings import Settings
+from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
 from helmflow.skeleton.conclude import conclude
+from helmflow.skeleton.energy_trial import EnergyTrial
 from helmflow.skeleton.kept import Form, Kept, read_kept, write_kept
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.streams import stream
@@ -43,6 +45,7 @@ class Run:
         self.budget = Budget(settings.max_evaluations)
         self.quantity: Quantity | None = None
         self._listen = listen
+        self._trials: list[tuple[EnergyTrial, Values]] = []
         if directory is not None:
             directory.rewind()
 
@@ -88,8 +91,20 @@ class Run:
         # Not the value itself: this process and one that resumes must go on from the same bits.
         return form.unpack(kept)
 
+    def try_energy(self, trial: EnergyTrial, name: str = "trial") -> EnergyTrial:
+        """Put an energy on trial, here and once more when the run is concluded.
+
+        Raises InputError for one that cannot be sampled.
+        """
+        form = Form[Values](lambda u: Kept({"u": u}), lambda kept: kept.tensors["u"])
+        opening = self.once(name, lambda _: trial.open(self.budget.left), form)
+        self.budget.set_aside += trial.n_evaluations
+        self._trials.append((trial, opening))
+        return trial
+
     def conclude(self, quantity: Quantity, finding: Finding) -> Result:
         """The result; with a directory it and the arrays of the report are written."""
+        finding = replace(finding, checks=(*finding.checks, *self._close_trials(finding)))
         if self.directory is not None:
             self.directory.write_work(finding.arrays)
         cost = self.budget.cost()
@@ -97,6 +112,18 @@ class Run:
         if self.directory is not None:
             self.directory.write_result(result)
         return result
+
+    @property
+    def trial(self) -> EnergyTrial | None:
+        """The last energy that was put on trial."""
+        return self._trials[-1][0] if self._trials else None
+
+    def _close_trials(self, finding: Finding) -> list[Check]:
+        checks = []
+        for trial, opening in self._trials:
+            self.budget.set_aside -= trial.n_evaluations
+            checks += trial.close(opening, finding.headline.stderr, self.budget.left)
+        return checks
 
 
 class Stage:

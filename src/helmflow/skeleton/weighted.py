@@ -17,6 +17,8 @@ from helmflow.generalised_work import ReducedPotential, density_work
 from helmflow.results import Bounds, Observable
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.shapes import Configs, Values
+from helmflow.skeleton.checks import NOTICEABLE
+from helmflow.skeleton.energy_trial import EnergyTrial
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.run import Run, Stage
 
@@ -28,6 +30,9 @@ Measure = Callable[[Configs], Columns]
 
 IN_CACHE = 256
 """Configurations carried through a flow at a time, so that they stay in the caches."""
+
+TRIED, REPEATED = 8, 32
+"""Draws on which an energy is tried first; one in so many samples is evaluated again at once."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,16 @@ def weighted_samples(
     """Draw until the error of ln Z is at most ``target_error``, or samples or budget run out.
 
     ``measure(x)`` adds columns to ``log_q`` and ``work``. Every round is kept. Raises
-    ``BudgetError`` if ``max_evaluations`` does not reach the first batch.
+    ``BudgetError`` if ``max_evaluations`` does not reach the first batch, and InputError where
+    ``u`` is no function of a configuration alone, on draws of the flow.
     """
+    trial = run.trial
+    if trial is None:
+        x, _ = draw(flow, TRIED, run.stream("trial"))
+        trial = run.try_energy(EnergyTrial(u, x, run.settings.target_error or NOTICEABLE))
 
     def make(stage: Stage) -> Weighted:
-        return _rounds(flow, u, measure, batches, run, stage)
+        return _rounds(flow, trial, measure, batches, run, stage)
 
     def unpack(kept: Kept) -> Weighted:
         return _weighted(kept.tensors, kept.facts["columns"])
@@ -114,7 +124,7 @@ def weighted_samples(
 
 def _rounds(
     flow: Density,
-    u: ReducedPotential,
+    trial: EnergyTrial,
     measure: Measure,
     batches: Batches,
     run: Run,
@@ -135,7 +145,9 @@ def _rounds(
         for _ in range(before, wanted, batches.size):
             with torch.no_grad():
                 x, log_q = flow.sample_and_log_prob(batches.size, generator)
-                row = {"log_q": log_q, "work": density_work(x, log_q, u)}
+                row = {"log_q": log_q, "work": density_work(x, log_q, trial.u)}
+                again = slice(-(-batches.size // REPEATED))
+                trial.repeat(x[again], (row["work"] - log_q)[again])
                 parts.append({**row, **measure(x)})
         names = list(parts[0])
         known = _weighted({k: torch.cat([part[k] for part in parts]) for k in names}, names)

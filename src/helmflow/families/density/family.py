@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from helmflow.densities.base import Density
+from helmflow.densities.reference import UniformAndNormal
 from helmflow.families.base import Family
 from helmflow.families.density.architecture import symmetries
 from helmflow.families.density.finding import finding_of
@@ -18,9 +19,10 @@ from helmflow.families.density.quadrature import integrate_on_grid, surface
 from helmflow.families.density.training import trained_flow
 from helmflow.generalised_work import ReducedPotential
 from helmflow.settings import Settings
+from helmflow.skeleton.energy_trial import EnergyTrial
 from helmflow.skeleton.quantity import Finding, Quantity, ln_z
 from helmflow.skeleton.run import Run, Stage
-from helmflow.skeleton.weighted import Batches, weighted_samples
+from helmflow.skeleton.weighted import TRIED, Batches, draw, weighted_samples
 
 JUDGED = 4096
 """Points of each of two flows that the choice between them is made with."""
@@ -55,6 +57,8 @@ class DensityFamily(Family):
         A grid, or a picture of the surface, that ``max_evaluations`` does not reach is left out.
         """
         u = CheckedPotential(self.system, run.budget)
+        points, _ = draw(UniformAndNormal(u.manifold), TRIED, run.stream("trial"))
+        run.try_energy(EnergyTrial(u, points, run.settings.target_error or self.target_error))
         learned = learned_flow(u, run, self.plan)
         samples = weighted_samples(learned.density, u, lambda x: {"x": x}, BATCHES, run)
         run.tell("cross-check", 0.0)

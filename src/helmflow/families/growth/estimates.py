@@ -14,6 +14,7 @@ from helmflow.families.growth.path_fit import PathFit, fit_path
 from helmflow.families.two_states.comparison import Comparison
 from helmflow.families.two_states.endpoints import SampledPair
 from helmflow.families.two_states.targeted import compare
+from helmflow.families.two_states.trial import trial_evaluations
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.quantity import Quantity
 from helmflow.skeleton.run import Run, Stage
@@ -48,7 +49,8 @@ class GrowthPlan:
         path = evaluations_of_chains(n_path, path_fit.SPACING * self.path_records)
         ends = evaluations_of_chains(n_ends, SPACING * self.end_records)
         judged = n_path * self.path_records + ENERGIES_PER_SAMPLE * n_ends * self.end_records
-        return path + ends + judged
+        n_side = self.end_chains * self.end_records
+        return path + ends + judged + trial_evaluations(n_side, n_side)
 
 
 @dataclass(frozen=True)

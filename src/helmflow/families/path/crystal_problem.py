@@ -18,6 +18,7 @@ from helmflow.fields.pairs import PairField, RadialGrid, bond_shells, joined
 from helmflow.fields.potential import HarmonicField, TargetField
 from helmflow.fields.response import ResponseField, cells_of_bonds
 from helmflow.fields.triplets import TripletField, has_equal_neighbours, nearest_neighbours
+from helmflow.generalised_work import require_gradients
 from helmflow.manifolds.symmetry import crystal_symmetry
 from helmflow.shapes import Values
 from helmflow.skeleton.budget import Budget
@@ -71,7 +72,9 @@ class CrystalProblem(Problem):
     def target(self, u: Tensor) -> tuple[Values, Tensor]:
         """Reduced potential (batch,) and gradient (batch, 3N) at displacements u (batch, 3N)."""
         self.budget.spend(len(u))
-        energy, gradient = self._energy.displaced(u.view(-1, *self._positions.shape))
+        moved = u.view(-1, *self._positions.shape)
+        energy, gradient = self._energy.displaced(moved)
+        require_gradients(gradient, moved, "potential")
         return self.system.beta * energy, self.system.beta * gradient.reshape(u.shape)
 
     def starting_precision(self) -> Tensor:

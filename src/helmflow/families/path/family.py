@@ -22,6 +22,7 @@ from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import NODES, Plan, finer, make_plan
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.rounds import RoundsPlan, sample_again, sample_in_rounds
+from helmflow.families.path.trial import trial_of
 from helmflow.generalised_work import ReducedPotential
 from helmflow.results import Check
 from helmflow.settings import Settings
@@ -64,6 +65,7 @@ class PathFamily(Family):
         problem = self.problem(run.budget)
         run.tell("base", 0.0)
         problem, base, base_name = start_of(problem, run)
+        trial = run.try_energy(trial_of(problem, base, goal, run.stream("trial")))
         plan = make_plan(problem, base, settings)
         run.tell("base", 1.0, 1.0, base_name)
         flow = None
@@ -78,6 +80,8 @@ class PathFamily(Family):
         analysis, checks = _judged(sampler, goal, run)
         if failed_by_chance(checks) and sample_again(sampler, rounds, run):
             analysis, checks = _judged(sampler, goal, run)
+        if sampler.n_chains:
+            trial.lines = sampler.thermal()
         learned = None if flow is None else flow.path.estimate
         finding = finding_of(analysis, sampler, quantity, run, learned=learned)
         arrays = finding.arrays

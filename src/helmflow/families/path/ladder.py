@@ -88,8 +88,11 @@ class LadderSampler:
         """Fraction of sites that have left their place in the chains at the target."""
         if not self._at_target.any():
             return None
-        at_target = self._whitened()[self._at_target]
-        return self.problem.displaced_fraction(self.base.colour(at_target))
+        return self.problem.displaced_fraction(self.thermal())
+
+    def thermal(self) -> Tensor:
+        """Where the chains at the target are, also after a restart: (chains at the target, n)."""
+        return self.base.colour(self._whitened()[self._at_target])
 
     def samples(self) -> Nodes:
         """Everything recorded so far, by node."""

@@ -15,6 +15,7 @@ from helmflow.families.path.well import WHOLE, Well
 from helmflow.fields.base import GradientField, TransportField
 from helmflow.fields.local import LocalField
 from helmflow.fields.potential import HarmonicField
+from helmflow.generalised_work import require_gradients
 from helmflow.manifolds.symmetry import lattice_symmetry
 from helmflow.samplers.block_flips import random_blocks
 from helmflow.shapes import Values
@@ -48,7 +49,9 @@ class LatticeProblem(Problem):
         """Action (batch,) and its gradient (batch, V)."""
         self.budget.spend(len(u))
         phi = self.well.field(u)
-        action, gradient = self.system.energy.energy_and_gradient(phi.view(-1, *self.shape))
+        fields = phi.view(-1, *self.shape)
+        action, gradient = self.system.energy.energy_and_gradient(fields)
+        require_gradients(gradient, fields, "potential")
         potential, slope = self.well.half(phi)
         gradient = self.system.beta * gradient.reshape(u.shape) + slope
         return self.system.beta * action + potential, gradient

@@ -116,7 +116,7 @@ class _Rounds:
         sweeps = (2 * plan.burn_in if self.sampler.n_chains else 0) + plan.sweeps
         needed = sweeps * self.sampler.evaluations_per_sweep + self.plan.reserve
         if needed > budget.left:
-            total = math.ceil(budget.evaluations + needed)
+            total = math.ceil(budget.evaluations + budget.set_aside + needed)
             raise BudgetError("max_evaluations", f"at least {total}", budget.limit)
 
     def _burnt(self, done: int, total: int) -> None:

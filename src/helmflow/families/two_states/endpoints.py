@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from helmflow.errors import EnergyError, InputError
-from helmflow.generalised_work import ReducedPotential
+from helmflow.generalised_work import ReducedPotential, require_energies
 from helmflow.shapes import Configs, Values
 from helmflow.skeleton.budget import Budget
 from helmflow.thermo import ThermodynamicState
@@ -24,13 +24,18 @@ class CarefulPotential:
 
     A configuration on which the energy raises ``EnergyError`` does not take the others along: the
     error is passed on only as long as nothing has been evaluated at all. A configuration with NaN
-    or infinite coordinates has +inf whatever the energy makes of it.
+    or infinite coordinates has +inf whatever the energy makes of it. ``n_failed`` counts those
+    with finite ones that have no energy, not even +inf.
     """
 
     u: ReducedPotential
+    budget: Budget
+    costly: bool = False
     n_good: int = 0
+    n_failed: int = 0
 
     def __call__(self, x: Configs) -> Values:
+        self.budget.spend(len(x))
         try:
             return self._checked(x)
         except EnergyError:
@@ -43,21 +48,26 @@ class CarefulPotential:
                 values[k] = self._checked(row[None])[0]
             except EnergyError as error:
                 last = error
+                self.n_failed += 1
         if last is not None and self.n_good == 0:
             raise last
         return values
 
     def _checked(self, x: Configs) -> Values:
-        values = self.u(x)
+        values = require_energies(self.u(x), len(x), "potential")
         self.n_good += len(x)
-        lost = values.isnan() | ~_finite_rows(x)
-        return torch.where(lost, torch.inf, values)
+        possible = finite_rows(x)
+        self.n_failed += int((values.isnan() & possible).sum())
+        return torch.where(values.isnan() | ~possible, torch.inf, values)
 
 
-def reduced_potential(state: State, budget: Budget) -> ReducedPotential:
+def reduced_potential(state: State, budget: Budget) -> CarefulPotential:
     """u(x) of a state, counted, and +inf where it cannot be evaluated."""
-    u = state.reduced_potential if isinstance(state, ThermodynamicState) else state
-    return budget.count(CarefulPotential(u))
+    if isinstance(state, ThermodynamicState):
+        return CarefulPotential(
+            state.reduced_potential, budget, bool(getattr(state.energy, "costly", False))
+        )
+    return CarefulPotential(state, budget, bool(getattr(state, "costly", False)))
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class SampledPair:
             raise InputError("samples_b", wanted, tuple(samples[1].shape))
         return cls((a, b), samples)
 
-    def potentials(self, budget: Budget) -> tuple[ReducedPotential, ReducedPotential]:
+    def potentials(self, budget: Budget) -> tuple[CarefulPotential, CarefulPotential]:
         """u_A(x) and u_B(x)."""
         first, last = (reduced_potential(state, budget) for state in self.states)
         return first, last
@@ -97,13 +107,14 @@ def as_samples(field_name: str, samples: ArrayLike | Tensor) -> Configs:
         )
     if x.ndim < 2 or len(x) < 4:
         raise InputError(field_name, "at least 4 configurations (n, ...)", tuple(x.shape))
-    bad = int((~_finite_rows(x)).sum())
+    bad = int((~finite_rows(x)).sum())
     if len(x) - bad < 4:
         raise InputError(field_name, "finite coordinates", f"{bad} configurations with NaN or inf")
     return x.detach().to(torch.float64)
 
 
-def _finite_rows(x: Configs) -> Tensor:
+def finite_rows(x: Configs) -> Tensor:
+    """Which configurations (n,) have no coordinate that is NaN or infinite."""
     return torch.isfinite(x).flatten(1).all(1)
 
 

@@ -16,6 +16,7 @@ from helmflow.families.two_states.boxes import barostat_checks, share_a_box
 from helmflow.families.two_states.difference import convention_of, difference, temperature_of
 from helmflow.families.two_states.endpoints import State, as_samples, reduced_potential
 from helmflow.families.two_states.membership import membership_checks
+from helmflow.families.two_states.trial import try_states, witness
 from helmflow.families.two_states.two_sided import ENOUGH_FOR_BLOCKS, Works, inefficiency
 from helmflow.families.two_states.two_sided_checks import second_law
 from helmflow.results import Check, Result
@@ -25,6 +26,7 @@ from helmflow.skeleton.checks import (
     OVERLAP,
     agreement,
     effective_samples,
+    failed_energies,
     halves_agree,
     overlap,
     samples_left_out,
@@ -101,13 +103,13 @@ def multistate(
         raise InputError("samples", f"one set for each of 2 or more states ({len(states)})", "")
     if not share_a_box(*states):
         raise InputError("system", "one box for all states, as there are no maps", "several")
-    potentials, own_samples, n_lost = _evaluated(states, samples, run)
+    potentials, own_samples, notes_of_energies = _evaluated(states, samples, run)
     solution = _mbar(potentials)
     checks = [
         *_checks(potentials, solution),
         *membership_checks(states, own_samples),
         *barostat_checks(*states),
-        *samples_left_out(n_lost, sum(len(p) for p in potentials)),
+        *notes_of_energies,
         *notes,
     ]
     temperature, convention = temperature_of(*states), convention_of(*states)
@@ -119,18 +121,25 @@ def multistate(
 
 def _evaluated(
     states: Sequence[State], samples: Sequence[Tensor], run: Run
-) -> tuple[list[Array], list[Configs], int]:
-    """Reduced potentials (n_k, K), the samples that have one of their own, and how many do not."""
+) -> tuple[list[Array], list[Configs], list[Check]]:
+    """Reduced potentials (n_k, K), the samples that have one of their own, and who lacks one."""
     u = [reduced_potential(state, run.budget) for state in states]
     configurations = [as_samples(f"samples {k}", x) for k, x in enumerate(samples)]
+    trials = try_states(u, configurations, run)
     potentials, own_samples, n_lost = [], [], 0
     for k, x in enumerate(configurations):
         table = torch.stack([u_k(x).detach().to(torch.float64) for u_k in u], dim=1)
+        witness(trials, x, tuple(table.T))
         finite = torch.isfinite(table[:, k])
         potentials.append(table[finite].numpy())
         own_samples.append(x[finite])
         n_lost += int((~finite).sum())
-    return potentials, own_samples, n_lost
+    n_all, n_failed = sum(len(x) for x in configurations), sum(u_k.n_failed for u_k in u)
+    notes = [
+        *samples_left_out(n_lost, n_all - n_lost),
+        *failed_energies(n_failed, n_all * len(u)),
+    ]
+    return potentials, own_samples, notes
 
 
 def _mbar(potentials: Sequence[Array]) -> MultistateEstimate:

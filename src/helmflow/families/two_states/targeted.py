@@ -26,10 +26,11 @@ from helmflow.families.two_states.endpoints import End, SampledPair, State
 from helmflow.families.two_states.jacobian import log_det_checks
 from helmflow.families.two_states.mapped import Mapped, through_fit, through_map
 from helmflow.families.two_states.membership import membership_checks
+from helmflow.families.two_states.trial import try_states, witness
 from helmflow.families.two_states.two_sided import usable
 from helmflow.results import Check, Result
 from helmflow.results.exchange import as_pymbar, u_nk, works_as_potentials
-from helmflow.skeleton.checks import samples_left_out
+from helmflow.skeleton.checks import failed_energies, samples_left_out
 from helmflow.skeleton.quantity import Quantity
 from helmflow.skeleton.run import Run
 from helmflow.training.map_fit import MapFit
@@ -115,7 +116,11 @@ def compare(
     """Works of both sides, without and with a map, and what their samples say of themselves."""
     one_box = share_a_box(*pair.states)
     (x_a, x_b), (u_a, u_b) = pair.samples, pair.potentials(run.budget)
+    trials = try_states((u_a, u_b), pair.samples, run)
     a, b = End.evaluate("a", x_a, u_a, u_b), End.evaluate("b", x_b, u_b, u_a)
+    n_failed = u_a.n_failed + u_b.n_failed
+    witness(trials, a.x, (a.u_own, a.u_other))
+    witness(trials, b.x, (b.u_other, b.u_own))
     plain_works = usable(a.work, b.work)
     check_keeps_boxes(given, a.x, pair.states[0])
     through: Mapped | None = None
@@ -131,6 +136,7 @@ def compare(
         *membership_checks(pair.states, (a.x, b.x)),
         *barostat_checks(*pair.states),
         *samples_left_out(a.n_dropped + b.n_dropped, len(a.x) + len(b.x)),
+        *failed_energies(n_failed, 2 * (len(x_a) + len(x_b))),
     ]
     return Comparison(quantity, plain_works, through, tuple(notes), one_box)
 
