@@ -229,7 +229,7 @@ def test_no_limit_is_exceeded(kind, tmp_path):
     potential, more = LIMITED[kind]
     system = gauge(tmp_path, [4, 4], potential)
     theory, family = theory_of(system, **more), family_of(system)
-    least = theory.path_evaluations + theory.fit_evaluations + 1024
+    least = theory.path_evaluations + theory.fit_evaluations + family.batches.first
     for limit in (least, least + 600, least + 12_000):
         result = run(system, settings(max_evaluations=limit, **more))
         assert result.cost.energy_evaluations <= limit

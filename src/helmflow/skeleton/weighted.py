@@ -47,6 +47,16 @@ class Batches:
     most: int
     reserve: int = 0
 
+    @property
+    def spent(self) -> int:
+        """Energies that a batch takes, those that are evaluated again among them."""
+        return self.size + -(-self.size // REPEATED)
+
+    @property
+    def first(self) -> int:
+        """Energies until the first batch is drawn, with those of the trial."""
+        return self.spent + 3 * TRIED + 2
+
 
 @dataclass(frozen=True)
 class Weighted:
@@ -131,7 +141,7 @@ def _rounds(
     stage: Stage,
 ) -> Weighted:
     goal, generator = run.settings.target_error or math.inf, run.stream("samples")
-    most = min(batches.most, _whole(run.budget.left - batches.reserve, batches.size))
+    most = min(batches.most, _whole(run.budget.left - batches.reserve, batches))
     wanted, known = int(min(batches.least, max(most, batches.size))), None
     saved = stage.load()
     if saved is not None:
@@ -161,9 +171,9 @@ def _rounds(
         wanted *= 2
 
 
-def _whole(left: float, size: int) -> float:
+def _whole(left: float, batches: Batches) -> float:
     """The largest number of whole batches within a budget, in samples."""
-    return left if math.isinf(left) else left // size * size
+    return left if math.isinf(left) else left // batches.spent * batches.size
 
 
 def _weighted(tensors: Columns, names: list[str]) -> Weighted:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from helmflow.densities.base import Density
-from helmflow.densities.reference import UniformAndNormal
+from helmflow.densities.uniform import UniformAndNormal
 from helmflow.families.base import Family
 from helmflow.families.density.architecture import symmetries
 from helmflow.families.density.finding import finding_of

@@ -103,13 +103,13 @@ class GaugeFamily(Family):
         budget, source = theory.run.budget, theory.settings.flow.source
         if source is None:
             fit = theory.path_evaluations + theory.fit_evaluations
-            budget.require(fit + self.batches.size)
+            budget.require(fit + self.batches.first)
             samples = theory.path()
             tensors = theory.fit(samples, stage)
         else:  # read before anything is sampled: it may not fit
             tensors = _reused(theory, source)
             theory.load(tensors)
-            afforded = theory.path_evaluations + self.batches.size <= budget.left
+            afforded = theory.path_evaluations + self.batches.first <= budget.left
             samples = theory.path() if afforded else None
         integral = None if samples is None else thermodynamic_integration(samples).estimate
         return PreparedGauge(tensors, integral)
