@@ -64,7 +64,7 @@ def _in_one_go(run_dir: Path) -> bool:
     """Whether this is the run of a command on files, which names no system."""
     from helmflow.results import RunDirectory
 
-    return RunDirectory.open(run_dir).system.startswith("helmflow ")
+    return RunDirectory.open(run_dir).system.split(" ")[0] == "helmflow"
 
 
 def _from_flow_of_samples(

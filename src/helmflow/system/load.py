@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from helmflow.densities.uniform import UniformAndNormal
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 POINTS = 64
 """Of a manifold at which the energy of a density is looked at before anything is computed."""
+
+LIGHTEST, HEAVIEST = 1e-4, 1e6
+"""Masses in u: a fifth of an electron's, and far beyond any atom's."""
 
 SAME = 1e-9
 """Relative difference of two energies below which they are one."""
@@ -174,6 +178,8 @@ def _crystal(table: CrystalTable, path: Path, factory: EnergyFactory) -> System:
         raise InputError("units", expected, f"'{units.length}' and '{units.energy}'")
     beta = _beta(table.state, boltzmann=BOLTZMANN[table.units.energy])
     atoms = read_structure(table.structure, path.parent)
+    dropped = "; constraints of the file dropped, all atoms move" if atoms.constraints else ""
+    atoms.set_constraint()
     energy = _particle_energy(factory, table.potential, atoms)
     if table.structure.relax:
         atoms.positions = relaxed_positions(energy, beta)
@@ -192,7 +198,7 @@ def _crystal(table: CrystalTable, path: Path, factory: EnergyFactory) -> System:
         cell=torch.tensor(atoms.cell.array, dtype=torch.float64),
         species=tuple(atoms.symbols),
         thermal_wavelength=wavelengths,
-        convention=_convention(tuple(atoms.symbols), wavelengths, units.length),
+        convention=_convention(tuple(atoms.symbols), wavelengths, units.length) + dropped,
         references=references_of(table),
         path=path,
         digest=_digest(path, *_beside(table, path)),
@@ -275,9 +281,14 @@ def _thermal_wavelength(table: CrystalTable, atoms: "Atoms") -> tuple[float, ...
         raise InputError(field, "a number, as the state gives no temperature", repr(wavelength))
     if "X" in atoms.symbols and not atoms.has("masses"):
         raise InputError(field, "a number, as atoms X have no mass", repr(wavelength))
+    masses = atoms.get_masses()
+    if not (np.isfinite(masses) & (masses > LIGHTEST) & (masses < HEAVIEST)).all():
+        row = int(np.flatnonzero(~((masses > LIGHTEST) & (masses < HEAVIEST)))[0])
+        expected = f"masses from {LIGHTEST:g} to {HEAVIEST:g} u"
+        raise InputError("structure.file", expected, f"{masses[row]} of atom {row}")
     return tuple(
         de_broglie_wavelength(mass, table.state.temperature, table.units.length)
-        for mass in atoms.get_masses().tolist()
+        for mass in masses.tolist()
     )
 
 

@@ -103,7 +103,10 @@ def targeted_fep(
     temperature, particles = temperature_of(*pair.states), particles_of(state_a, pair.samples[0])
     quantity = difference(convention_of(*pair.states), temperature, particles)
     comparison = compare(pair, map, quantity, run, folds)
-    return concluded(replace(comparison, notes=(*comparison.notes, *notes)), run, temperature)
+    through = comparison.through  # here and not in `compare`: crystals leave out translations
+    measured = [] if through is None else log_det_checks(through, pair.samples[0])
+    notes = (*comparison.notes, *measured, *notes)
+    return concluded(replace(comparison, notes=notes), run, temperature)
 
 
 def compare(
@@ -130,9 +133,7 @@ def compare(
         through = through_map(given, a, b)
     if through is not None and not one_box:
         check_joined(through.bijectors, a.x, *pair.states)
-    measured = [] if through is None else log_det_checks(through, a.x)
     notes = [
-        *measured,
         *membership_checks(pair.states, (a.x, b.x)),
         *barostat_checks(*pair.states),
         *samples_left_out(a.n_dropped + b.n_dropped, len(a.x) + len(b.x)),
