@@ -116,7 +116,7 @@ def test_traces_off_by_a_hundredth_are_graded_f(monkeypatch):
 
     def mutant(self, *args, **options):
         init(self, *args, **options)
-        self._bonds = self._bonds._replace(=1.01 * self._bonds.)
+        self._bonds = self._bonds._replace(spread=1.01 * self._bonds.spread)
 
     system, settings = load_system("ice/mw_cubic_64"), Settings(target_error=1.5e-4)
     assert run(system, settings, None, lambda event: None).grade == "A"
