@@ -219,7 +219,7 @@ MISTAKES = {
     "x.h5": named("x.h5"),
     "neither .npz nor a format of mdtraj": named("x.extxyz"),
     "traj-a: expected one box per frame": boxes_of_other_frames,
-    "system-a: expected a System without constraints": lambda folder, files: with_system(
+    "system: expected one set of constraints": lambda folder, files: with_system(
         folder, files, lambda system: system.addConstraint(0, 1, 0.3)
     ),
     "system-a: expected 3 particles": lambda folder, files: with_system(

@@ -137,9 +137,24 @@ def test_virtual_sites_follow_their_parents():
     assert energy.masses.tolist().count(0.0) == 1
 
 
-def test_constraints_are_refused_with_advice():
-    with pytest.raises(InputError, match=r"rigidWater=False.*got 3 constraints"):
-        OpenMMEnergy(four_site_water(rigid=True)[0])
+def test_lattice_sums_leave_no_force_on_a_virtual_site():
+    system, _, x = four_site_water()
+    system.setDefaultPeriodicBoxVectors([2, 0, 0], [0, 2, 0], [0, 0, 2])
+    (nonbonded,) = (f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    nonbonded.setNonbondedMethod(openmm.NonbondedForce.PME)
+    nonbonded.setCutoffDistance(0.9)
+    energy = OpenMMEnergy(system, platform="Reference")
+    assert not energy.energy_and_gradient(shaken(x, n=3))[1][:, 3].any()
+    assert [c.name for c in check_energy(energy, shaken(x, n=3)) if not c.passed] == []
+
+
+def test_constraints_are_named_in_order():
+    system = four_site_water(rigid=True)[0]
+    np.testing.assert_allclose(
+        OpenMMEnergy(system).constraints,
+        [[0, 1, 0.09572], [0, 2, 0.09572], [1, 2, 0.15139]],
+        atol=1e-5,
+    )
 
 
 def test_barostats_and_thermostats_have_no_energy():

@@ -67,3 +67,20 @@ def test_a_box_that_varies_is_no_excuse():
     good, hot = (c for c in found if c.name.endswith("at their state"))
     assert good.passed
     assert not hot.passed
+
+
+@pytest.mark.parametrize("edge", [0.5, 1.0])
+def test_an_ideal_gas_in_a_small_box_belongs_to_it(edge):
+    """A field cut off where the nearest image changes would have a surface."""
+    system = openmm.System()
+    force = openmm.NonbondedForce()
+    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(0.2)
+    system.setDefaultPeriodicBoxVectors([edge, 0, 0], [0, edge, 0], [0, 0, edge])
+    for _ in range(20):
+        system.addParticle(18.0)
+        force.addParticle(0.0, 0.1, 0.0)
+    system.addForce(force)
+    x = torch.from_numpy(np.random.default_rng(0).random((300, 20, 3)) * edge)
+    (check,) = checks(openmm_state(system, 300.0, platform="Reference"), x)
+    assert check.value == 0.0

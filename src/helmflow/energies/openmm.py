@@ -38,15 +38,17 @@ class OpenMMEnergy(Energy):
     about 1e-6 of their energy as noise. With an ``executor`` (threads, processes, dask, anything
     of ``concurrent.futures``) configurations are evaluated ``chunk`` at a time in parallel, each
     thread with a context of its own. Barostats, thermostats and the like are left out
-    (``ignored`` names them), virtual sites are recomputed from their parents.
+    (``ignored`` names them), virtual sites are recomputed from their parents. With constraints
+    the energy is one of Cartesian coordinates all the same; its Boltzmann density lives on their
+    surface, where two Systems with the same ``constraints`` can be compared without a map.
 
     A configuration without a finite energy (particles on top of each other, NaN, a box that is
     NaN or flat) has energy +inf and gradient zero and adds one to ``n_infinite``;
     ``n_evaluations`` counts all.
 
     Raises:
-        InputError: the System has constraints, the platform does not exist or refuses the System;
-            later, positions of another number of particles, or boxes that do not fit.
+        InputError: the platform does not exist or refuses the System; later, positions of another
+            number of particles, or boxes that do not fit.
         EnergyError: OpenMM failed for another reason.
     """
 
@@ -62,7 +64,6 @@ class OpenMMEnergy(Energy):
         chunk: int = 32,
     ) -> None:
         super().__init__()
-        refuse_constraints(system)
         if chunk < 1:
             raise InputError("chunk", "at least 1 configuration", chunk)
         self.system, self.ignored = potential_of(system)
@@ -96,6 +97,19 @@ class OpenMMEnergy(Energy):
         return np.array(
             [self.system.getParticleMass(i)._value for i in range(self.n_particles)], dtype=float
         )
+
+    @property
+    def constraints(self) -> Array:
+        """Pairs of particles i < j and the distance in nm that each is held at, (n, 3), sorted."""
+        n = self.system.getNumConstraints()
+        found = (self.system.getConstraintParameters(k) for k in range(n))
+        rows = sorted((min(i, j), max(i, j), r._value) for i, j, r in found)
+        return np.array(rows, dtype=float).reshape(n, 3)
+
+    @property
+    def parameters(self) -> Mapping[str, float]:
+        """Global parameters of the forces with their values: what a Context can be told."""
+        return self.contexts.mine().parameters
 
     def forward(self, x: Particles, boxes: Array | None = None) -> Values:
         """Energies (batch,) in kJ/mol of positions (batch, n, 3) in nm.
@@ -174,6 +188,7 @@ class OpenMMEnergy(Energy):
         # In place: fresh pages for a batch can take the kernel longer than OpenMM its energies.
         slopes = np.negative(forces, out=forces)
         slopes[~possible] = 0.0
+        slopes[:, context.sites] = 0.0  # some methods leave there what they gave to the parents
         return np.where(possible, values, np.inf), slopes
 
     def _boxes(self, boxes: Array | None, n: int) -> Array | None:
@@ -231,15 +246,3 @@ def _holds_python(text: str) -> bool:
     except ElementTree.ParseError as error:
         raise ValueError(f"no XML: {error}") from error
     return any(node.get("type") == "PythonForce" for node in nodes)
-
-
-def refuse_constraints(system: "openmm.System", field: str = "system") -> None:
-    """Raise ``InputError(field, ...)`` for a System that has constraints."""
-    n = system.getNumConstraints()
-    if n:
-        raise InputError(
-            field,
-            "a System without constraints, on which no density in Cartesian coordinates exists "
-            "(build it with constraints=None, rigidWater=False; that is another model)",
-            f"{n} constraints",
-        )

@@ -84,8 +84,13 @@ class SingleContext:
         system = context.getSystem()
         self._context = context
         self._default_box = _vectors(system)
-        self._has_sites = any(system.isVirtualSite(i) for i in range(system.getNumParticles()))
+        self.sites = [i for i in range(system.getNumParticles()) if system.isVirtualSite(i)]
         self._box_is_default = True
+
+    @property
+    def parameters(self) -> Mapping[str, float]:
+        """Global parameters with their values."""
+        return dict(self._context.getParameters())
 
     def evaluate(self, positions: Array, box: Array | None, forces: Array | None) -> float:
         """Energy in kJ/mol, +inf where particles coincide; fills ``forces`` in kJ/mol/nm if given.
@@ -98,7 +103,7 @@ class SingleContext:
         try:
             self._set_box(box)
             self._context.setPositions(positions)
-            if self._has_sites:
+            if self.sites:
                 self._context.computeVirtualSites()
             state = self._context.getState(energy=True, forces=forces is not None)
         except OpenMMException as error:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,6 +84,10 @@ LEFT_OUT = Limit(1e-3, 0.05)
 
 FAILED = Limit(1e-3, 5e-3)
 """Energies of samples that could not be computed, of all: a free energy may be off by as much."""
+
+COPIES = Limit(0.01, 0.1)
+"""Of frames that are exact copies: of others of their state, which the error bar knows of, only
+softly; of frames of another state."""
 
 OF_THEIR_STATE = Limit(0.03, 0.10)
 """Relative error of a temperature or virial measured on samples."""
@@ -340,6 +344,25 @@ def failed_energies(n_failed: int, n: int) -> list[Check]:
         return []
     part, meaning = n_failed / n, "of all energies of samples, NaN or not computed"
     return [at_most("failed energies", part, FAILED.soft, meaning, hard=FAILED.hard)]
+
+
+def copied_frames(
+    name: str, found: Mapping[str, tuple[int, int]], what: str, hard: float = math.inf
+) -> list[Check]:
+    """Frames that are exact copies, of how many, by state; no check where there are none."""
+    copies = {state: row for state, row in found.items() if row[0]}
+    if not copies:
+        return []
+    state, (n, size) = max(copies.items(), key=lambda item: item[1][0] / item[1][1])
+    meaning = f"{n} of {size} frames of {state} are exactly {what}"
+    return [at_most(name, n / size, COPIES.soft, meaning, hard=hard)]
+
+
+def one_distribution(sigmas: float, states: str) -> Check:
+    """Whether samples of two states with one energy have one distribution of that energy."""
+    advice = "if they differ in a parameter of the Context, make it the default of each XML"
+    meaning = f"standard errors; {states} have one energy ({advice})"
+    return comparison("one energy, one distribution", sigmas, meaning)
 
 
 def crossings(n: float, meaning: str) -> Check:

@@ -120,13 +120,17 @@ def finite_rows(x: Configs) -> Tensor:
 
 @dataclass(frozen=True)
 class End:
-    """Samples of one state, its reduced potential, and their energies in it and the other, kT."""
+    """Samples of one state, its reduced potential, and their energies in it and the other, kT.
+
+    ``times``: how often each sample is there.
+    """
 
     x: Configs
     u: ReducedPotential
     u_own: Values
     u_other: Values
     n_dropped: int = 0
+    times: float = 1.0
 
     @classmethod
     def evaluate(cls, name: str, x: Configs, u: ReducedPotential, other: ReducedPotential) -> Self:

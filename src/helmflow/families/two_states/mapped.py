@@ -37,8 +37,9 @@ class Mapped:
 
 def through_map(bijector: Bijector, a: End, b: End) -> Mapped:
     """A finished map, on all samples."""
-    works = usable(*_both_ways(bijector, a, b))
-    return Mapped(works, Works(a.work, b.work), (bijector,), name_of(bijector))
+    times = (a.times, b.times)
+    works = usable(*_both_ways(bijector, a, b), times)
+    return Mapped(works, Works(a.work, b.work, times), (bijector,), name_of(bijector))
 
 
 def through_fit(fit: MapFit, a: End, b: End, folds: int, generator: Generator) -> Mapped:
@@ -55,12 +56,13 @@ def through_fit(fit: MapFit, a: End, b: End, folds: int, generator: Generator) -
         same.append([end.work for end in here])
         fitted.append(_both_ways(bijector, *other))
         bijectors.append(bijector)
+    times = (a.times, b.times)
     return Mapped(
-        works=usable(*_pooled(works)),
-        same=Works(*_pooled(same)),
+        works=usable(*_pooled(works), times=times),
+        same=Works(*_pooled(same), times=times),
         bijectors=tuple(bijectors),
         name=fit.name,
-        fitted=Works(*_pooled(fitted)),
+        fitted=Works(*_pooled(fitted), times=times),
     )
 
 

@@ -1,4 +1,4 @@
-"""Do samples belong to the state they are said to come from? Their energies betray it."""
+"""Do samples belong to the state they are said to come from? Their forces betray it."""
 
 import math
 from collections.abc import Sequence
@@ -6,22 +6,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from helmflow.energies.constant_pressure import BOX_ROWS, ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
+from helmflow.energies.openmm_boxes import has_volume
+from helmflow.families.two_states.comparable import openmm_of
 from helmflow.families.two_states.endpoints import State
+from helmflow.families.two_states.one_body import OneBodyField
 from helmflow.families.two_states.two_sided import inefficiency
 from helmflow.families.two_states.volumes import volume_series
+from helmflow.kernels.near_pairs import face_distances, near_pairs, pair_fields
 from helmflow.results import Check
 from helmflow.shapes import Configs
 from helmflow.skeleton.checks import of_their_state
 from helmflow.thermo import ThermodynamicState
 
 Array = np.ndarray
-REACH = (0.08, 0.25)
+REACH = np.array([0.08, 0.25])
 """Widths (nm) of the pair functions: bonds and angles; what is not bonded."""
 
-FIELDS = len(REACH) + 1
+CUT = 3.0
+"""Reaches at which pair functions end, or half of a small box."""
+
+FIELDS = len(REACH) + 2
 """Of positions alone, in front of those that also move the volume."""
 
 STIFF, NEAR = 0.1, 0.3
@@ -30,19 +39,55 @@ STIFF, NEAR = 0.1, 0.3
 SAMPLES = (256, 4096)
 """Least and most configurations a side that are looked at."""
 
-PAIRS = 3e7
-"""Pairs a side that are looked at, where that is more than the least samples have."""
+PARTICLES = 5e5
+"""Particles in all configurations looked at, where that is more than the least samples have."""
+
+CHUNK = 1e6
+"""Particles whose gradients are held at a time."""
 
 FRAMES = 64
 """Configurations from which stiff pairs are known."""
+
+NET_FORCE = 1e-3
+"""Sum of all forces, relative to their size, above which something holds them in place."""
 
 SIGNIFICANT = 4.0
 """Standard errors from one at which a ratio of temperatures is no matter of chance."""
 
 
 @dataclass(frozen=True)
+class Clusters:
+    """What constraints hold together: ``owner`` (r,) of every particle with a mass, ``real`` (r,).
+
+    ``leaders`` (c,) are the heaviest particles. A field that moves clusters as a whole respects
+    all constraints, and the measure on their surface does not depend on where a cluster is.
+    """
+
+    real: Array
+    owner: Array
+    leaders: Array
+
+    @classmethod
+    def of(cls, energy: OpenMMEnergy) -> "Clusters":
+        """Those of a System; without constraints every particle is its own."""
+        n, masses = energy.n_particles, energy.masses
+        i, j = energy.constraints[:, :2].astype(int).T
+        _, labels = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)))
+        real = np.flatnonzero(masses > 0.0)
+        by_mass = real[np.argsort(-masses[real], kind="stable")]
+        _, first, owner = np.unique(labels[by_mass], return_index=True, return_inverse=True)
+        return cls(by_mass, owner, by_mass[first])
+
+    def slopes(self, gradient: Array) -> Array:
+        """Sums (c, 3) over clusters of a gradient (n, 3)."""
+        weights = gradient[self.real]
+        sums = [np.bincount(self.owner, weights[:, axis]) for axis in range(3)]
+        return np.stack(sums, 1)
+
+
+@dataclass(frozen=True)
 class StiffPairs:
-    """Pairs of particles held together by bonds, and their mean distances, nm."""
+    """Pairs of clusters held together by bonds, and their mean distances, nm."""
 
     i: Array
     j: Array
@@ -54,10 +99,11 @@ def membership_checks(states: Sequence[State], samples: Sequence[Configs]) -> li
 
     With any field v(x), samples of exp(-u) have <v . grad u> = <div v> (partial integration), so
     the ratio of the two is the temperature of the samples over that of the state. Fields are
-    v_i = sum_j r_ij exp(-r_ij^2 / 2 s^2) over pairs, and (r_ij - mean) r_ij / |r_ij| over stiff
-    ones, whose forces would be noise to the first. Another state, another temperature and
-    coordinates that were rounded all show. At constant pressure another check does the same with
-    the volume, see `volume_series`. Only for OpenMM energies, which give forces.
+    v_i = sum_j r_ij s(r_ij) exp(-r_ij^2 / 2 w^2) over pairs, (r_ij - mean) r_ij / |r_ij| over
+    stiff ones, whose forces would be noise to the first, and where something outside holds the
+    particles a `OneBodyField`; they move `Clusters` as a whole. Another state, another temperature
+    and coordinates that were rounded all show. At constant pressure another check does the same
+    with the volume, see `volume_series`. Only for OpenMM energies.
     """
     names = "AB" if len(states) == 2 else [str(k) for k in range(len(states))]
     checks = []
@@ -86,11 +132,11 @@ def checks_of_series(name: str, series: Array) -> list[Check]:
 
 def looked_at(state: State, n: int) -> Array:
     """Indices of the samples to look at, of n; none where a state has no OpenMM energy."""
-    energy = _openmm(state)
+    energy = openmm_of(state)
     if energy is None:
         return np.arange(0)
-    n_wanted = np.clip(PAIRS / energy.n_particles**2, *SAMPLES)
-    return np.arange(n)[:: max(int(n / n_wanted), 1)]
+    n_wanted = np.clip(PARTICLES / energy.n_particles, *SAMPLES)
+    return np.arange(n)[:: max(round(n / n_wanted), 1)]
 
 
 def field_series(state: State, x: Configs, rows: Array) -> Array | None:
@@ -98,7 +144,7 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
 
     Stiff pairs are those of all x, so that parts of the rows can be computed anywhere.
     """
-    energy = _openmm(state)
+    energy = openmm_of(state)
     if energy is None or not isinstance(state, ThermodynamicState):
         return None
     boxes, whole = None, x
@@ -106,33 +152,25 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
         x, boxes = x[:, :-BOX_ROWS], x[:, -BOX_ROWS:].numpy()
     elif energy.is_periodic:
         boxes = np.broadcast_to(energy.box, (len(x), 3, 3))
-    real = torch.from_numpy(energy.masses > 0.0)
-    edges = None if boxes is None else np.diagonal(boxes, axis1=1, axis2=2)
-    stiff = _stiff_pairs(x[:, real].numpy(), edges)
-    given = boxes[rows] if boxes is not None and len(rows) else None
-    values, gradient = energy.energy_and_gradient(x[torch.from_numpy(rows)], given)
-    rows_of_fields = [
-        _fields(
-            x[k, real].numpy(),
-            state.beta * slope[real].numpy(),
-            stiff,
-            None if edges is None else edges[k],
-        )
-        for k, value, slope in zip(rows, values, gradient, strict=True)
-        if math.isfinite(value)
-    ]
-    series = np.array(rows_of_fields).reshape(len(rows_of_fields), FIELDS, 2)
+    clusters, series, finite = Clusters.of(energy), [], []
+    stiff = _stiff_pairs(x.numpy(), boxes, clusters.leaders)
+    alone = OneBodyField.of(x.numpy()[:, clusters.leaders]) if boxes is None else None
+    step = max(int(CHUNK / energy.n_particles), 1)
+    for part in (rows[k : k + step] for k in range(0, len(rows), step)):
+        given = None if boxes is None else boxes[part]
+        values, gradient = energy.energy_and_gradient(x[torch.from_numpy(part)], given)
+        able = np.isfinite(values.numpy())
+        finite.append(part[able])
+        for k, slope in zip(part[able], gradient.numpy()[able], strict=True):
+            slopes = state.beta * clusters.slopes(slope)
+            box = None if boxes is None else boxes[k]
+            points = x[k].numpy()[clusters.leaders]
+            series.append([*_fields(points, slopes, stiff, box), _one_body(alone, points, slopes)])
+    fields = np.array(series).reshape(len(series), FIELDS, 2)
     if not isinstance(state.energy, ConstantPressure):
-        return series
-    finite = rows[torch.isfinite(values).numpy()]
-    return np.concatenate([series, volume_series(state.energy, state.beta, whole, finite)], 1)
-
-
-def _openmm(state: State) -> OpenMMEnergy | None:
-    energy = state.energy if isinstance(state, ThermodynamicState) else None
-    if isinstance(energy, ConstantPressure):
-        return energy.openmm
-    return energy if isinstance(energy, OpenMMEnergy) else None
+        return fields
+    of_finite = np.concatenate([rows[:0], *finite])
+    return np.concatenate([fields, volume_series(state.energy, state.beta, whole, of_finite)], 1)
 
 
 def _excess(push: Array, divergence: Array) -> float:
@@ -148,45 +186,51 @@ def _excess(push: Array, divergence: Array) -> float:
     return abs(float(off.mean())) / scale
 
 
-def _fields(
-    x: Array, slope: Array, stiff: StiffPairs, box: Array | None
-) -> list[tuple[float, float]]:
-    """v . grad u and div v of one configuration for every field."""
-    i, j = np.triu_indices(len(x), 1)
-    d = _nearest(x[i] - x[j], box)
-    r2 = np.einsum("pc,pc->p", d, d)
-    push = np.einsum("pc,pc->p", d, slope[i] - slope[j])
-    fields = []
-    for reach in REACH:
-        g = np.exp(-0.5 * r2 / reach**2)
-        fields.append((float(g @ push), float((2.0 * g * (3.0 - r2 / reach**2)).sum())))
+def _fields(x: Array, slopes: Array, stiff: StiffPairs, box: Array | None) -> Array:
+    """v . grad u and div v (fields, 2) of one configuration (c, 3) of clusters."""
+    found = np.zeros((len(REACH) + 1, 2))
+    cuts = np.minimum(CUT * REACH, _half(box))
+    pair_fields(*near_pairs(x, box, float(cuts.max())), slopes, REACH, cuts, found[:-1])
     d = _nearest(x[stiff.i] - x[stiff.j], box)
     slack = 1.0 - stiff.mean / np.sqrt(np.einsum("pc,pc->p", d, d))
-    push = np.einsum("pc,pc->p", d, slope[stiff.i] - slope[stiff.j])
-    # div of d (1 - mean / r) is 3 - 2 mean / r = 1 + 2 slack, once for each of the two particles
-    fields.append((float(slack @ push), float((2.0 * (1.0 + 2.0 * slack)).sum())))
-    return fields
+    push = np.einsum("pc,pc->p", d, slopes[stiff.i] - slopes[stiff.j])
+    # div of d (1 - mean / r) is 3 - 2 mean / r = 1 + 2 slack, once for each of the two
+    found[-1] = slack @ push, (2.0 * (1.0 + 2.0 * slack)).sum()
+    return found
 
 
-def _stiff_pairs(x: Array, boxes: Array | None) -> StiffPairs:
+def _one_body(field: OneBodyField | None, x: Array, slopes: Array) -> tuple[float, float]:
+    """v . grad u and div v; nothing where no outside force makes single positions stationary."""
+    size = math.sqrt(float((slopes**2).sum()))
+    if field is None or np.abs(slopes.sum(0)).max() <= NET_FORCE * size:
+        return 0.0, 0.0
+    push, divergence = field(x[None], slopes[None])
+    return float(push[0]), float(divergence[0])
+
+
+def _stiff_pairs(x: Array, boxes: Array | None, leaders: Array) -> StiffPairs:
     able = np.isfinite(x).all((1, 2))
-    frames = np.flatnonzero(able if boxes is None else able & np.isfinite(boxes).all(1))
+    frames = np.flatnonzero(able if boxes is None else able & has_volume(boxes))
     frames = frames[:: max(len(frames) // FRAMES, 1)]
-    i, j = np.triu_indices(x.shape[1], 1)
-    lengths = np.empty((0, 0))
-    for k in frames:
-        box = None if boxes is None else boxes[k]
-        r = np.linalg.norm(_nearest(x[k, i] - x[k, j], box), axis=1)
-        if k == frames[0]:
-            near = r < NEAR
-            i, j, r = i[near], j[near], r[near]
-            lengths = np.empty((0, len(r)))
-        lengths = np.concatenate([lengths, r[None]])
-    mean = lengths.mean(0)
-    stiff = lengths.std(0) < STIFF * mean
+    i = j = np.empty(0, dtype=int)
+    mean = square = np.empty(0)
+    for n, k in enumerate(frames):
+        box, points = None if boxes is None else boxes[k], x[k, leaders]
+        if n == 0:
+            i, j, _ = near_pairs(points, box, min(NEAR, _half(box)))
+            mean = square = np.zeros(len(i))
+        r = np.linalg.norm(_nearest(points[i] - points[j], box), axis=1)
+        change = r - mean
+        mean = mean + change / (n + 1)
+        square = square + change * (r - mean)
+    stiff = square < len(frames) * (STIFF * mean) ** 2
     return StiffPairs(i[stiff], j[stiff], mean[stiff])
 
 
+def _half(box: Array | None) -> float:
+    return math.inf if box is None else 0.5 * float(face_distances(box).min())
+
+
 def _nearest(d: Array, box: Array | None) -> Array:
-    # Far pairs do not count, so that a slanted box needs no more than this.
-    return d if box is None else d - box * np.round(d / box)
+    """Vectors (p, 3) to the nearest image, for those shorter than half of the box."""
+    return d if box is None else d - np.round(d @ np.linalg.inv(box)) @ box

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +9,16 @@ import torch
 from torch import Tensor
 
 from helmflow.errors import InputError
-from helmflow.estimators.estimate import Estimate
-from helmflow.estimators.mbar import MultistateEstimate, mbar
+from helmflow.estimators.mbar import MultistateEstimate
 from helmflow.families.two_states.boxes import barostat_checks, share_a_box
+from helmflow.families.two_states.comparable import check_comparable
 from helmflow.families.two_states.difference import convention_of, difference, temperature_of
 from helmflow.families.two_states.endpoints import State, as_samples, reduced_potential
 from helmflow.families.two_states.membership import membership_checks
+from helmflow.families.two_states.repeats import Repeats
+from helmflow.families.two_states.tables import Tables
 from helmflow.families.two_states.trial import try_states, witness
-from helmflow.families.two_states.two_sided import ENOUGH_FOR_BLOCKS, Works, inefficiency
+from helmflow.families.two_states.two_sided import ENOUGH_FOR_BLOCKS
 from helmflow.families.two_states.two_sided_checks import second_law
 from helmflow.results import Check, Result
 from helmflow.results.exchange import u_nk
@@ -28,6 +29,7 @@ from helmflow.skeleton.checks import (
     effective_samples,
     failed_energies,
     halves_agree,
+    one_distribution,
     overlap,
     samples_left_out,
 )
@@ -50,9 +52,13 @@ class MultistateResult:
 
     result: Result
     states: MultistateEstimate
-    potentials: tuple[Array, ...]
+    tables: Tables
     quantity: Quantity
     temperature: float | None
+
+    @property
+    def potentials(self) -> tuple[Array, ...]:
+        return self.tables.potentials
 
     def __str__(self) -> str:
         return str(self.result)
@@ -79,7 +85,7 @@ class MultistateResult:
             "f_k": self.states.f_k,
             "stderr_ij": self.states.stderr_ij,
             "overlap": self.states.overlap,
-            **_convergence(self.potentials, self.quantity),
+            **_convergence(self.tables, self.quantity),
         }
 
 
@@ -101,22 +107,27 @@ def multistate(
     run = Run.in_memory(name, seed)
     if len(states) < 2 or len(states) != len(samples):
         raise InputError("samples", f"one set for each of 2 or more states ({len(states)})", "")
+    check_comparable(states)
     if not share_a_box(*states):
         raise InputError("system", "one box for all states, as there are no maps", "several")
     potentials, own_samples, notes_of_energies = _evaluated(states, samples, run)
-    solution = _mbar(potentials)
+    names = [str(k) for k in range(len(states))]
+    repeats = Repeats.of(names, own_samples)
+    tables = Tables(tuple(potentials), repeats.times)
+    solution = tables.mbar()
     checks = [
-        *_checks(potentials, solution),
+        *_checks(tables, solution),
         *membership_checks(states, own_samples),
         *barostat_checks(*states),
         *notes_of_energies,
+        *repeats.checks,
         *notes,
     ]
     temperature, convention = temperature_of(*states), convention_of(*states)
     ends = "f of the last state minus f of the first"
     quantity = difference(convention.replace("f_B - f_A", ends), temperature)
-    result = run.conclude(quantity, _finding(solution, potentials, checks))
-    return MultistateResult(result, solution, tuple(potentials), quantity, temperature)
+    result = run.conclude(quantity, _finding(solution, tables, checks))
+    return MultistateResult(result, solution, tables, quantity, temperature)
 
 
 def _evaluated(
@@ -142,74 +153,35 @@ def _evaluated(
     return potentials, own_samples, notes
 
 
-def _mbar(potentials: Sequence[Array]) -> MultistateEstimate:
-    g = [_inefficiency(k, table) for k, table in enumerate(potentials)]
-    return mbar(np.concatenate(potentials).T, [len(p) for p in potentials], g=g)
-
-
-def _inefficiency(k: int, table: Array) -> float:
-    """That of the work to the neighbours, the larger of the two."""
-    near = [j for j in (k - 1, k + 1) if 0 <= j < table.shape[1]]
-    return max(inefficiency(table[:, j] - table[:, k]) for j in near)
-
-
-def _neighbours(potentials: Sequence[Array]) -> list[Works]:
-    return [
-        Works(lower[:, k + 1] - lower[:, k], upper[:, k] - upper[:, k + 1])
-        for k, (lower, upper) in enumerate(pairwise(potentials))
-    ]
-
-
-def _sum_of_bars(potentials: Sequence[Array]) -> Estimate:
-    parts = [works.bar() for works in _neighbours(potentials)]
-    # Neighbouring pairs share the samples between them; every other pair is independent.
-    stderr = sum(float(np.hypot.reduce([p.stderr for p in parts[k::2]])) for k in (0, 1))
-    return Estimate(
-        sum(p.value for p in parts), stderr, min(p.n_eff for p in parts), "bar, summed"
-    )
-
-
-def _checks(potentials: Sequence[Array], solution: MultistateEstimate) -> list[Check]:
-    ends = solution.difference(0, len(potentials) - 1)
-    works = _neighbours(potentials)
-    pairs = [w.bar().diagnostics["overlap"] for w in works]
+def _checks(tables: Tables, solution: MultistateEstimate) -> list[Check]:
+    ends = solution.difference(0, len(tables.times) - 1)
+    pairs = tables.overlaps()
     checks = [
         effective_samples(float(solution.n_eff.min()), "least"),
         overlap(min(pairs), "neighbours, two by two"),
-        agreement("mbar against bar", ends, _sum_of_bars(potentials)),
-        second_law(*works),
+        agreement("mbar against bar", ends, tables.sum_of_bars()),
+        second_law(*tables.neighbours()),
     ]
-    if min(len(p) for p in potentials) >= ENOUGH_FOR_BLOCKS and min(pairs) > OVERLAP.hard:
-        halves = [_mbar([_part(p, k / 2, (k + 1) / 2) for p in potentials]) for k in (0, 1)]
-        first, last = (half.difference(0, len(potentials) - 1) for half in halves)
-        checks.append(halves_agree(first, last))
+    if min(tables.sizes) >= ENOUGH_FOR_BLOCKS and min(pairs) > OVERLAP.hard:
+        checks.append(halves_agree(*(tables.part(k / 2, (k + 1) / 2).ends() for k in (0, 1))))
+    twins = tables.one_energy()
+    if twins:
+        j, k, worst = max(twins, key=lambda twin: twin[2])
+        checks.append(one_distribution(worst, f"{j} and {k}"))
     return checks
 
 
-def _finding(
-    solution: MultistateEstimate, potentials: Sequence[Array], checks: Sequence[Check]
-) -> Finding:
-    last = len(potentials) - 1
+def _finding(solution: MultistateEstimate, tables: Tables, checks: Sequence[Check]) -> Finding:
+    last = len(tables.times) - 1
     # the ends need not overlap
     headline = replace(solution.difference(0, last), diagnostics={})
     steps = [
         replace(solution.difference(k, k + 1), method=f"mbar {k}-{k + 1}") for k in range(last)
     ]
-    return Finding(headline, tuple(checks), {}, rows=(_sum_of_bars(potentials), *steps))
+    return Finding(headline, tuple(checks), {}, rows=(tables.sum_of_bars(), *steps))
 
 
-def _part(table: Array, start: float, stop: float) -> Array:
-    low, high = round(start * len(table)), round(stop * len(table))
-    return table[low : max(high, low + 2)]
-
-
-def _convergence(potentials: Sequence[Array], quantity: Quantity) -> Mapping[str, Array]:
-    least = min(works.bar().diagnostics["overlap"] for works in _neighbours(potentials))
-    if min(len(p) for p in potentials) < ENOUGH_FOR_BLOCKS or least < OVERLAP.hard:
+def _convergence(tables: Tables, quantity: Quantity) -> Mapping[str, Array]:
+    if min(tables.sizes) < ENOUGH_FOR_BLOCKS or min(tables.overlaps()) < OVERLAP.hard:
         return {}
-
-    def ends(start: float, stop: float) -> Estimate:
-        solution = _mbar([_part(p, start, stop) for p in potentials])
-        return solution.difference(0, len(potentials) - 1)
-
-    return convergence(ends, quantity)
+    return convergence(lambda start, stop: tables.part(start, stop).ends(), quantity)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from helmflow.energies.base import Energy
 from helmflow.energies.constant_pressure import ConstantPressure, with_boxes
-from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system, refuse_constraints
+from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system
 from helmflow.energies.openmm_boxes import reduced_box
 from helmflow.errors import InputError
 from helmflow.families.two_states.whole_molecules import Links, joined, links_of
@@ -116,7 +116,6 @@ def read_states(
         )
         bonds = tuple((b[0].index, b[1].index) for b in atoms.bonds)
         samples = _configurations(frames, system, bonds, pressure, traj_field)
-        refuse_constraints(system, field)
         state = openmm_state(
             system,
             temperature,

@@ -143,7 +143,8 @@ def _around_a_solute(choice: str, a: Sampled, b: Sampled, steps: int, solute: st
 def _for_one_box(a: Sampled) -> str:
     energy, n = openmm_energy(a.state), a.samples.shape[1]
     whole = len(molecules(energy, a.bonds)) == 1 and (energy.masses > 0.0).all()
-    return "molecule" if whole and n > 3 and not energy.is_periodic else "none"
+    free = whole and n > 3 and not len(energy.constraints)
+    return "molecule" if free and not energy.is_periodic else "none"
 
 
 def _one_box(a: Sampled, b: Sampled) -> bool:

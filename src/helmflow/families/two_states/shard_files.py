@@ -36,7 +36,7 @@ def load_shards(folder: Path) -> list[Shard]:
                 shards.append({name: archive[name] for name in archive.files})
         except DAMAGED as error:
             raise InputError("shards", "readable shard files", f"{path} ({error})") from error
-    if any(not {"probe", "convention"} <= set(shard) for shard in shards):
+    if any(not {"probe", "convention", "times"} <= set(shard) for shard in shards):
         raise InputError("shards", "shards of this version", f"older ones in {folder}")
     if not shards:
         raise InputError("shards", "files shard-0001-of-....npz", f"none in {folder}")

@@ -19,6 +19,7 @@ from helmflow.families.two_states.boxes import (
     check_keeps_boxes,
     share_a_box,
 )
+from helmflow.families.two_states.comparable import check_comparable
 from helmflow.families.two_states.comparison import Comparison
 from helmflow.families.two_states.difference import (
     convention_of,
@@ -29,6 +30,7 @@ from helmflow.families.two_states.difference import (
 from helmflow.families.two_states.endpoints import SampledPair, State
 from helmflow.families.two_states.mapped import Mapped, fit_other_half, name_of
 from helmflow.families.two_states.membership import checks_of_series, field_series, looked_at
+from helmflow.families.two_states.repeats import Repeats
 from helmflow.families.two_states.targeted import TargetedResult, concluded
 from helmflow.families.two_states.two_sided import Works, usable
 from helmflow.generalised_work import ReducedPotential, work
@@ -87,6 +89,7 @@ def work_shard(
         raise InputError("shard", "i/n with 1 <= i <= n", f"{i}/{n}")
     run = Run.in_memory("shard", seed)
     pair = SampledPair.of(state_a, state_b, samples_a, samples_b)
+    check_comparable(pair.states, map)
     x, u = pair.samples, pair.potentials(run.budget)
     shard = {"part": np.array([i, n]), "seed": np.array(seed), **_heading(pair, map, notes)}
     shard["probe"] = _probe(x, u)
@@ -121,13 +124,15 @@ def _heading(
     """What all shards of one calculation have in common."""
     states, x = pair.states, pair.samples
     temperature = temperature_of(*states)
-    checks = [*notes, *barostat_checks(*states)]
+    repeats = Repeats.of("AB", x)
+    checks = [*notes, *barostat_checks(*states), *repeats.checks]
     return {
         "sizes": np.array([len(side) for side in x]),
         "map": np.array("none" if bijector is None else name_of(bijector)),
         "n_particles": np.array(particles_of(states[0], x[0]) or 0),
         "temperature": np.array(math.nan if temperature is None else temperature),
         "digest": np.array(_digest(x)),
+        "times": np.array(repeats.times),
         "notes": np.array(json.dumps([asdict(check) for check in checks])),
         "one_box": np.array(share_a_box(*states)),
         "convention": np.array(convention_of(*states)),
@@ -149,11 +154,13 @@ def merge_shards(
     columns = {key: _column(shards, key) for key in keys}
     n_lost = sum(int(np.isnan(columns[f"plain_w_{sign}"]).sum()) for sign in "FR")
     works = {k: v[~np.isnan(v)] for k, v in columns.items()}
-    plain = usable(works["plain_w_F"], works["plain_w_R"])
-    first, mapped = shards[0], None
+    first, mapped, fitted = shards[0], None, None
+    times = tuple(first["times"].tolist())
+    plain = usable(works["plain_w_F"], works["plain_w_R"], times)
     if "w_F" in works:
-        through = usable(works["w_F"], works["w_R"])
-        fitted = Works(works["fitted_w_F"], works["fitted_w_R"]) if "fitted_w_F" in works else None
+        through = usable(works["w_F"], works["w_R"], times)
+        if "fitted_w_F" in works:
+            fitted = Works(works["fitted_w_F"], works["fitted_w_R"], times)
         mapped = Mapped(through, plain, (), str(first["map"]), fitted)
     temperature = None if np.isnan(first["temperature"]) else float(first["temperature"])
     particles = int(first["n_particles"]) or None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from helmflow.families.two_states.boxes import (
     check_keeps_boxes,
     share_a_box,
 )
+from helmflow.families.two_states.comparable import check_comparable
 from helmflow.families.two_states.comparison import Comparison
 from helmflow.families.two_states.difference import (
     convention_of,
@@ -26,11 +28,17 @@ from helmflow.families.two_states.endpoints import End, SampledPair, State
 from helmflow.families.two_states.jacobian import log_det_checks
 from helmflow.families.two_states.mapped import Mapped, through_fit, through_map
 from helmflow.families.two_states.membership import membership_checks
+from helmflow.families.two_states.repeats import Repeats
 from helmflow.families.two_states.trial import try_states, witness
-from helmflow.families.two_states.two_sided import usable
+from helmflow.families.two_states.two_sided import deviation_of_means, usable
 from helmflow.results import Check, Result
 from helmflow.results.exchange import as_pymbar, u_nk, works_as_potentials
-from helmflow.skeleton.checks import failed_energies, samples_left_out
+from helmflow.skeleton.checks import (
+    failed_energies,
+    one_distribution,
+    rounding,
+    samples_left_out,
+)
 from helmflow.skeleton.quantity import Quantity
 from helmflow.skeleton.run import Run
 from helmflow.training.map_fit import MapFit
@@ -117,14 +125,17 @@ def compare(
     folds: int = 2,
 ) -> Comparison:
     """Works of both sides, without and with a map, and what their samples say of themselves."""
+    check_comparable(pair.states, given)
     one_box = share_a_box(*pair.states)
     (x_a, x_b), (u_a, u_b) = pair.samples, pair.potentials(run.budget)
+    repeats = Repeats.of("AB", (x_a, x_b))
     trials = try_states((u_a, u_b), pair.samples, run)
     a, b = End.evaluate("a", x_a, u_a, u_b), End.evaluate("b", x_b, u_b, u_a)
+    a, b = (replace(end, times=k) for end, k in zip((a, b), repeats.times, strict=True))
     n_failed = u_a.n_failed + u_b.n_failed
     witness(trials, a.x, (a.u_own, a.u_other))
     witness(trials, b.x, (b.u_other, b.u_own))
-    plain_works = usable(a.work, b.work)
+    plain_works = usable(a.work, b.work, repeats.times)
     check_keeps_boxes(given, a.x, pair.states[0])
     through: Mapped | None = None
     if isinstance(given, MapFit):
@@ -138,8 +149,17 @@ def compare(
         *barostat_checks(*pair.states),
         *samples_left_out(a.n_dropped + b.n_dropped, len(a.x) + len(b.x)),
         *failed_energies(n_failed, 2 * (len(x_a) + len(x_b))),
+        *repeats.checks,
+        *_one_distribution(a, b),
     ]
     return Comparison(quantity, plain_works, through, tuple(notes), one_box)
+
+
+def _one_distribution(a: End, b: End) -> list[Check]:
+    """Of two states with the same energies; no check where they differ."""
+    if any(np.abs(end.work).max() > rounding(float(end.u_own.abs().max())) for end in (a, b)):
+        return []
+    return [one_distribution(deviation_of_means(a.u_own.numpy(), b.u_own.numpy()), "A and B")]
 
 
 def concluded(

@@ -11,6 +11,7 @@ from helmflow.estimators.autocorrelation import integrated_autocorrelation
 from helmflow.estimators.bar import bar
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.fep import fep
+from helmflow.skeleton.checks import rounding
 from helmflow.skeleton.convergence import convergence
 from helmflow.skeleton.quantity import Quantity
 
@@ -21,15 +22,20 @@ ENOUGH_FOR_BLOCKS = 40
 
 @dataclass(frozen=True)
 class Works:
-    """Works w_F (n,) of samples of A and w_R (m,) of samples of B, in time order, kT."""
+    """Works w_F (n,) of samples of A and w_R (m,) of samples of B, in time order, kT.
+
+    ``times``: how often each frame of A and of B is there, which multiplies ``g``.
+    """
 
     forward: Array
     reverse: Array
+    times: tuple[float, ...] = (1.0, 1.0)
 
     @property
     def g(self) -> tuple[float, float]:
         """Statistical inefficiencies of both series."""
-        return inefficiency(self.forward), inefficiency(self.reverse)
+        forward, reverse = inefficiency(self.forward), inefficiency(self.reverse)
+        return forward * self.times[0], reverse * self.times[1]
 
     def bar(self, method: str = "bar") -> Estimate:
         """Bennett's estimate of f_B - f_A, errors for the series' own correlation."""
@@ -46,7 +52,8 @@ class Works:
 
     def part(self, start: float, stop: float) -> "Works":
         """The samples between two fractions of each series."""
-        return Works(*(_cut(side, start, stop) for side in (self.forward, self.reverse)))
+        sides = (_cut(side, start, stop) for side in (self.forward, self.reverse))
+        return Works(*sides, times=self.times)
 
     def blocks(self) -> list[Estimate]:
         """Bennett's estimate of each quarter of the samples; empty when there are too few."""
@@ -81,14 +88,24 @@ def inefficiency(series: Array) -> float:
     return found.g if math.isfinite(found.g) else 1.0  # equal works have no error to widen
 
 
-def usable(w_F: Array, w_R: Array) -> Works:
+def deviation_of_means(a: Array, b: Array) -> float:
+    """Difference of the means of two series in standard errors; 0 for mere rounding."""
+    a, b = (side[np.isfinite(side)] for side in (a, b))
+    scale = np.sqrt(sum(inefficiency(s) * s.var(ddof=1) / s.size for s in (a, b)))
+    off = abs(float(a.mean() - b.mean()))
+    if off <= rounding(max(abs(float(a.mean())), abs(float(b.mean())))):
+        return 0.0
+    return off / float(scale) if scale > 0.0 else np.inf
+
+
+def usable(w_F: Array, w_R: Array, times: tuple[float, ...] = (1.0, 1.0)) -> Works:
     """Works of both sides; raises ``InputError`` when a side has no finite one."""
     for side, works in (("A", w_F), ("B", w_R)):
         if not np.isfinite(works).any():
             raise InputError(
                 f"samples of {side}", "a finite energy in the other state", "none at all"
             )
-    return Works(np.asarray(w_F, dtype=np.float64), np.asarray(w_R, dtype=np.float64))
+    return Works(np.asarray(w_F, dtype=np.float64), np.asarray(w_R, dtype=np.float64), times)
 
 
 def _cut(series: Array, start: float, stop: float) -> Array:
