@@ -1,6 +1,7 @@
 """Checkpoints: bit for bit, atomic, and never loaded when they are not what they should be."""
 
 import os
+import secrets
 
 import pytest
 import torch
@@ -94,6 +95,26 @@ def test_a_write_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="power cut"):
             write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / ".state.tmp").touch()  # as a killed process leaves it
     remove_temporaries(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+def test_temporary_files_follow_no_link(tmp_path, monkeypatch):
+    target, path = tmp_path / "target", tmp_path / "x.json"
+    target.write_text("mine")
+    monkeypatch.setattr(secrets, "token_hex", lambda n: "known")
+    (tmp_path / ".known.tmp").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        write_atomically(path, b"new")
+    assert target.read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(tmp_path / "x.json", b"new")
+    assert not list(tmp_path.iterdir())

@@ -189,6 +189,17 @@ def test_settings_edited_since_are_noticed(command):
     assert "expected the settings.toml here was started with" in again.stderr
 
 
+def test_a_full_disk_is_one_line(command, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunDirectory, "write_work", full)
+    failed = command("run", SYSTEM, "--out", "here")
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1] == "failed: [Errno 28] No space left on device"
+    monkeypatch.undo()
+
+
 def test_one_process_at_a_time(command):
     with working_in(Path("here")):
         second = command("run", SYSTEM, "--out", "here")

@@ -106,6 +106,44 @@ def at(table, place):
     return table
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000 + "]" * 5000,
+        "seed = " + "9" * 5000,
+        "seed = 0x" + "f" * 5000,
+        'name = "' + "a" * 5000 + '"',
+        "[a]\n[a]",
+        "\x00",
+    ],
+    ids=lambda text: text[:9],
+)
+def test_toml_beyond_reason(text, tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    assert refused(load_system, path)
+    assert refused(load_settings, path, {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("shape = [4, 4]", "shape = [100000, 100000]"), ("lattice/phi4_4", "a" * 5000)],
+    ids=["shape", "name"],
+)
+def test_a_lattice_beyond_reason(old, new, tmp_path):
+    text = (shipped_folder() / "lattice/phi4_4.toml").read_text()
+    path = tmp_path / "x.toml"
+    path.write_text(text.replace(old, new))
+    assert refused(load_system, path)
+
+
+@pytest.mark.parametrize("line", ["[1]", "7", '"x"', "null", "{", "[" * 5000])
+def test_metrics_of_other_kinds(line, tmp_path):
+    path = finished_run(tmp_path / "run")
+    (path / "metrics.jsonl").write_text(line + "\n")
+    assert refused(RunDirectory.open(path).read_metrics)
+
+
 def test_settings(tmp_path, rng):
     """80: every number of the settings, in turn, by what is none."""
     table = tomllib.loads(Settings().to_toml())

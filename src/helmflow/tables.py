@@ -27,6 +27,7 @@ EXPECTED = {
     "mapping_type": "a table",
     "model_type": "a table",
     "string_pattern_mismatch": "a text that matches {pattern}",
+    "string_too_long": "at most {max_length} characters",
     "string_too_short": "a text that is not empty",
     "string_type": "a text in quotes",
     "too_long": "at most {max_length} entries",
@@ -55,11 +56,22 @@ def read_toml(path: Path, field: str) -> dict[str, object]:
     Raises ``InputError(field, ...)`` when the file is missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        contents = tomllib.loads(path.read_text(encoding="utf-8"))
+        _refuse_long(contents)
+        return contents
     except OSError as error:
         raise InputError(field, "a readable TOML file", f"{path} ({error.strerror})") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, too long a number, too deep a table
         raise InputError(field, "a valid TOML file", f"{path} ({error})") from error
+
+
+def _refuse_long(value: object) -> None:
+    """Raise ValueError for a whole number of more than the 64 bits that TOML has."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_long(item)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number of more than 64 bits")
 
 
 def parse_table(model: type[Table], table: Mapping[str, object], *, at: str = "") -> Table:

@@ -132,3 +132,41 @@ def test_mistakes(tmp_path):
     (tmp_path / "shard-0001-of-0002.npz").write_bytes(b"PK but broken")
     with pytest.raises(InputError, match="shards: expected readable"):
         load_shards(tmp_path)
+
+
+def test_a_second_part_with_other_works_is_refused():
+    first, second = shards(2)
+    merge_shards([first, second, first])  # computed twice
+    other = dict(first) | {"plain_w_F": first["plain_w_F"] + 1.0}
+    with pytest.raises(InputError, match="two that differ of part 1"):
+        merge_shards([first, second, other])
+
+
+def test_a_shard_is_not_replaced_by_another(tmp_path):
+    first, _ = shards(2)
+    save_shard(tmp_path, first)
+    save_shard(tmp_path, first)
+    with pytest.raises(InputError, match="another"):
+        save_shard(tmp_path, dict(first) | {"plain_w_F": first["plain_w_F"] + 1.0})
+
+
+def test_changed_shards_are_refused(tmp_path):
+    """Whatever is changed: each field left out, each made worthless, and twenty cuts."""
+    path = save_shard(tmp_path, shards(1)[0])
+    whole = path.read_bytes()
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for k, name in enumerate([*arrays] * 2):
+        changed = dict(arrays)
+        if k < len(arrays):
+            del changed[name]
+        else:
+            kind = arrays[name].dtype.kind
+            changed[name] = np.array("x") if kind == "U" else arrays[name] * np.nan
+        np.savez(path, allow_pickle=False, **changed)
+        with pytest.raises(InputError, match=r"^shards: expected"):
+            load_shards(tmp_path)
+    for cut in range(0, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=r"^shards: expected"):
+            load_shards(tmp_path)

@@ -6,6 +6,7 @@ import tomllib
 import numpy as np
 import pytest
 
+from helmflow.energies.base import Energy
 from helmflow.system import load_system
 from helmflow.system.schema import CrystalTable
 from helmflow.system.shipped import shipped_folder
@@ -123,6 +124,29 @@ def test_energies_of_ones_own(write):
     assert_refused(
         path, "potential.stifness", "did you mean 'stiffness'", energies={"springs": Springs}
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda s: s[:, None],
+        lambda s: s.sum(),
+        lambda s: [float(v) for v in s],
+        lambda s: s.detach().numpy(),
+        lambda s: s.long(),
+    ],
+    ids=["column", "sum", "floats", "numpy", "whole"],
+)
+def test_energies_of_another_kind_are_one_line(values, tmp_path):
+    class Own(Energy):
+        def forward(self, x):
+            return values(x.flatten(1).square().sum(1))
+
+    text = (shipped_folder() / "lattice/phi4_4.toml").read_text()
+    path = tmp_path / "own.toml"
+    i, j = text.index("[potential]"), text.index("[[references]]")
+    path.write_text(text[:i] + '[potential]\nkind = "own"\n' + text[j:])
+    assert_refused(path, "potential", energies={"own": Own})
 
 
 def test_mixed_species_have_their_own_wavelengths(write):

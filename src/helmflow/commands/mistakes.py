@@ -36,3 +36,6 @@ def mistakes_in_one_line() -> Iterator[None]:
     except (EnergyError, ConvergenceError) as error:
         typer.echo(f"failed: {error}", err=True)
         raise typer.Exit(1) from error
+    except OSError as error:  # such as a full disk
+        typer.echo(f"failed: {error}", err=True)
+        raise typer.Exit(1) from error

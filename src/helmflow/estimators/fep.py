@@ -9,10 +9,7 @@ from helmflow.estimators.bootstrap import resampling_counts
 from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate, known
 from helmflow.estimators.inputs import FloatArray, as_inefficiency, as_work
-from helmflow.estimators.reweighting import fading, kish_ess, log_mean_exp, upper_spread
-
-_MODELLED = 100.0
-"""Effective samples below which the scatter of weights is known better from their logarithms."""
+from helmflow.estimators.reweighting import MODELLED, fading, kish_ess, log_mean_exp, upper_spread
 
 _CUMULANT = 25.0
 """Effective samples below which the second cumulant is as good a guess."""
@@ -47,7 +44,7 @@ def fep(w_F: ArrayLike, *, g: float = 1.0) -> Estimate:
     log_normal = math.log1p(math.sqrt(g * variance / n))
     cumulant = float(finite.mean() - 0.5 * finite.var())
     share = 1.0 if tail > _HEAVY_TAIL else fading(ess / g, _CUMULANT)
-    stderr = max(stderr, fading(ess / g, _MODELLED) * log_normal, share * abs(value - cumulant))
+    stderr = max(stderr, fading(ess / g, MODELLED) * log_normal, share * abs(value - cumulant))
     return Estimate(
         value=value,
         stderr=stderr,

@@ -14,7 +14,7 @@ from helmflow.estimators.inputs import (
     as_log_weights,
 )
 
-_MODELLED = 100.0
+MODELLED = 100.0
 """Effective samples below which the scatter of weights is known better from their logarithms."""
 
 
@@ -81,7 +81,7 @@ def reweight(observable: ArrayLike, log_w: ArrayLike, *, g: float = 1.0) -> Esti
     n = values.size
     ess = kish_ess(weights)
     variance = g * float((w**2) @ (values - mean) ** 2) * n / (n - 1)
-    share = fading(ess / g, _MODELLED)
+    share = fading(ess / g, MODELLED)
     if share > 0.0:
         variance = max(variance, share**2 * _of_log_normal(values, weights, g))
     return Estimate(

@@ -51,10 +51,8 @@ def chance_of_means(nodes: Nodes) -> float | None:
     for stein in nodes.stein:
         means = stein.mean(1)
         n = means.shape[1]
-        for half in (
-            0,
-            1,
-        ):  # weights of one half from the other: skewed means follow their variance
+        # Weights of one half are those of the other: skewed means follow their own variance.
+        for half in (0, 1):
             variance = stein[:, :, 1 - half :: 2].reshape(size, -1).var(1)
             scale = np.divide(1.0, variance, out=np.zeros(size), where=variance > 0.0)
             means[:, half::2] *= scale[:, None]

@@ -215,8 +215,8 @@ class RunDirectory:
             return []
         whole = self._metrics.read_bytes().rpartition(b"\n")[0]
         try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
+            return [dict(json.loads(line)) for line in whole.splitlines()]
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError("run", "a readable metrics.jsonl", f"{self._metrics}") from error
 
     def file_of_stage(self, name: str) -> Path:

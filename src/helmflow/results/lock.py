@@ -26,7 +26,7 @@ def working_in(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError("out", "a directory that can be written", error) from error
     try:
-        if not _locked(lock):
+        if not (_locked(lock) and _is_there(path / LOCK, lock)):
             expected = "a directory in which no other process is at work"
             raise InputError("out", expected, f"{path}, in use by a running one")
         try:
@@ -53,3 +53,8 @@ def _locked(descriptor: int) -> bool:
     except (ImportError, OSError):
         return True
     return True
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether the file that was locked is not one that its last holder has just removed."""
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))

@@ -18,9 +18,6 @@ ValueAndGradient = Callable[[Configs], tuple[Values, Configs]]
 NODES, LINES = (10, 6), (32, 12)
 """Of the Gauss-Legendre rule along a line, and most lines: of compiled and of costly energies."""
 
-STEP = 0.01
-"""Of a thermal displacement, between gradients whose differences are a curvature."""
-
 
 @dataclass(frozen=True)
 class ForceTrial:
@@ -129,26 +126,6 @@ class Mismatch:
     @property
     def _off(self) -> np.ndarray:
         return self.lines[0] - self.lines[1]
-
-
-def curvature_mismatch(
-    potential: ValueAndGradient,
-    curvature: Callable[[Configs, Tensor], Values],
-    x: Configs,
-    d: Tensor,
-) -> float:
-    """Half of what curvatures d.H.d at x (n, ...) exceed those of the gradient by, in mean, kT.
-
-    ``curvature(x, d)`` (n,) is tried. Of a thermal direction d (...) the sum over coordinates of
-    such errors is that of the trace in the Stein function of the potential, whose weight is 1/2.
-    """
-    steps = (-2.0, -1.0, 1.0, 2.0)
-    rows = torch.cat([x + STEP * k * d for k in steps])
-    slopes = (value_and_gradient(potential, rows)[1] * d).flatten(1).sum(1).view(4, -1)
-    weights = torch.tensor([1.0, -8.0, 8.0, -1.0], dtype=torch.float64) / (12.0 * STEP)
-    with torch.no_grad():
-        claimed = require_energies(curvature(x, d), len(x), "potential.hessian_trace")
-    return 0.5 * float((claimed - weights @ slopes).mean())
 
 
 def value_and_gradient(potential: ValueAndGradient, x: Configs) -> tuple[Values, Tensor]:

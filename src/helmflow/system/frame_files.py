@@ -32,6 +32,7 @@ def read_topology(path: Path) -> "Topology":
     """The particles in a PDB (or any other structure) file; ``InputError`` when unreadable."""
     import mdtraj
 
+    _refuse_pickles(path, "topology")
     try:
         with redirect_stderr(io.StringIO()):
             topology: Any = mdtraj.load_topology(str(path))
@@ -47,9 +48,7 @@ def read_arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Ar
     """
     if not path.exists():
         raise InputError(field, "a readable trajectory", _what(path, None))
-    if path.suffix in HDF5:
-        expected = "a format that cannot hold pickled objects, such as .dcd (mdconvert makes one)"
-        raise InputError(field, expected, f"{path}")
+    _refuse_pickles(path, field)
     try:
         read = READERS.get(path.suffix, partial(_loaded, topology=topology))
         positions, boxes = read(path)
@@ -62,6 +61,12 @@ def read_arrays(path: Path, topology: "Topology", field: str) -> tuple[Array, Ar
         if array is not None and array.dtype.kind not in "fiu":
             raise InputError(field, "real numbers", f"{path}, of type {array.dtype}")
     return positions, boxes
+
+
+def _refuse_pickles(path: Path, field: str) -> None:
+    if path.suffix in HDF5:
+        expected = "a format that cannot hold pickled objects, such as .pdb or .dcd (mdconvert)"
+        raise InputError(field, expected, f"{path}")
 
 
 def _npz(path: Path) -> tuple[Array, Array | None]:

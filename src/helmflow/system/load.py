@@ -252,7 +252,10 @@ def _refuse_two_values(energy: Energy, manifold: Manifold) -> None:
 def _refuse_unusable(energy: Energy, x: torch.Tensor) -> None:
     """Evaluate once: what cannot be evaluated must fail here, not in the middle of a run."""
     try:
-        value = energy.energy_and_gradient(x)[0].item()
+        if not isinstance(energy, ParticleEnergy):  # whose gradient sums up the energies
+            with torch.no_grad():
+                require_energies(energy(x), len(x), "potential")
+        value = require_energies(energy.energy_and_gradient(x)[0], len(x), "potential").item()
     except EnergyError as error:
         raise InputError("potential", "an energy of the structure", str(error)) from error
     if not abs(value) < float("inf"):

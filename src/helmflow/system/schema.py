@@ -10,7 +10,8 @@ from helmflow.units import BOLTZMANN, METRES
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 PART = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
-PathName = Annotated[str, StringConstraints(pattern=rf"^{PART}(/{PART})*$")]
+PathName = Annotated[str, StringConstraints(pattern=rf"^{PART}(/{PART})*$", max_length=200)]
+Extent = Annotated[int, Field(ge=2, le=4096)]
 Positive = Annotated[float, Field(gt=0)]
 Vector = tuple[float, float, float]
 
@@ -55,7 +56,7 @@ class StructureTable(ClosedTable):
 class FieldTable(ClosedTable):
     """[field]: the sites of a lattice field."""
 
-    shape: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+    shape: tuple[Extent, Extent]
 
 
 class StateTable(ClosedTable):

@@ -40,26 +40,12 @@ def read_structure(table: StructureTable, folder: Path) -> "Atoms":
 
 def _read(path: Path) -> "Atoms":
     import ase.io
-    from ase.io.formats import UnknownFileTypeError
 
     if not path.is_file():
         raise InputError(FILE, "a structure file that exists", f"{path}")
     try:
         atoms: Any = ase.io.read(path)
-    # ASE's readers let whatever goes wrong inside them escape.
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        StopIteration,
-        SyntaxError,
-        TypeError,
-        UnknownFileTypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             FILE, "a structure that ASE can read", f"{path.name} ({reason})"

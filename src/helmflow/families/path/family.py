@@ -81,7 +81,7 @@ class PathFamily(Family):
         if failed_by_chance(checks) and sample_again(sampler, rounds, run):
             analysis, checks = _judged(sampler, goal, run)
         if sampler.n_chains:
-            trial.lines = sampler.thermal()
+            trial.lines = sampler.target_configurations()
         learned = None if flow is None else flow.path.estimate
         finding = finding_of(analysis, sampler, quantity, run, learned=learned)
         arrays = finding.arrays

@@ -88,9 +88,9 @@ class LadderSampler:
         """Fraction of sites that have left their place in the chains at the target."""
         if not self._at_target.any():
             return None
-        return self.problem.displaced_fraction(self.thermal())
+        return self.problem.displaced_fraction(self.target_configurations())
 
-    def thermal(self) -> Tensor:
+    def target_configurations(self) -> Tensor:
         """Where the chains at the target are, also after a restart: (chains at the target, n)."""
         return self.base.colour(self._whitened()[self._at_target])
 
@@ -154,12 +154,6 @@ class LadderSampler:
             draw = self._draw.init(self._noise(self.n_base))
             self._record(draw, self._state)
         self._cost = (self.problem.budget.evaluations - before) / n_sweeps
-
-    def target_configurations(self) -> Tensor:
-        """Where the chains at the target are: (chains at the target, n)."""
-        if self._state is None:
-            return self.base.colour(self._whitened()[self._at_target])
-        return self._state.u[self._at_target]
 
     def start_over(self, fields: Sequence[GradientField]) -> None:
         """Forget all records and record the Stein functions of other fields from now on."""

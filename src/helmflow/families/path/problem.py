@@ -56,8 +56,8 @@ class Problem(ABC):
         """What drives a transport flow besides u K u / 2; ``grids`` as ``grids`` returned them."""
 
     def jump(self, u: Tensor, generator: Generator) -> Tensor:
-        """Proposals (batch, n) far from u (batch, n), as likely as their way back."""
-        raise NotImplementedError
+        """Proposals (batch, n) far from u (batch, n), as likely as their way back; none here."""
+        return u
 
     def in_well(self, well: Well) -> Self:
         """The same system seen from one of the wells that a symmetry exchanges, if it has them."""

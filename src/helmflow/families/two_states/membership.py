@@ -12,9 +12,10 @@ from scipy.sparse.csgraph import connected_components
 from helmflow.energies.constant_pressure import BOX_ROWS, ConstantPressure
 from helmflow.energies.openmm import OpenMMEnergy
 from helmflow.energies.openmm_boxes import has_volume
+from helmflow.families.two_states.by_autograd import one_body_series
 from helmflow.families.two_states.comparable import openmm_of
 from helmflow.families.two_states.endpoints import State
-from helmflow.families.two_states.one_body import OneBodyField
+from helmflow.families.two_states.one_body import OneBodyField, held_in_place
 from helmflow.families.two_states.two_sided import inefficiency
 from helmflow.families.two_states.volumes import volume_series
 from helmflow.kernels.near_pairs import face_distances, near_pairs, pair_fields
@@ -47,9 +48,6 @@ CHUNK = 1e6
 
 FRAMES = 64
 """Configurations from which stiff pairs are known."""
-
-NET_FORCE = 1e-3
-"""Sum of all forces, relative to their size, above which something holds them in place."""
 
 SIGNIFICANT = 4.0
 """Standard errors from one at which a ratio of temperatures is no matter of chance."""
@@ -103,7 +101,7 @@ def membership_checks(states: Sequence[State], samples: Sequence[Configs]) -> li
     stiff ones, whose forces would be noise to the first, and where something outside holds the
     particles a `OneBodyField`; they move `Clusters` as a whole. Another state, another temperature
     and coordinates that were rounded all show. At constant pressure another check does the same
-    with the volume, see `volume_series`. Only for OpenMM energies.
+    with the volume, see `volume_series`. Other energies are asked for a derivative by autograd.
     """
     names = "AB" if len(states) == 2 else [str(k) for k in range(len(states))]
     checks = []
@@ -131,22 +129,24 @@ def checks_of_series(name: str, series: Array) -> list[Check]:
 
 
 def looked_at(state: State, n: int) -> Array:
-    """Indices of the samples to look at, of n; none where a state has no OpenMM energy."""
+    """Indices of the samples to look at, of n."""
     energy = openmm_of(state)
     if energy is None:
-        return np.arange(0)
-    n_wanted = np.clip(PARTICLES / energy.n_particles, *SAMPLES)
+        costly = getattr(getattr(state, "energy", state), "costly", False)
+        n_wanted = SAMPLES[0 if costly else 1]
+    else:
+        n_wanted = np.clip(PARTICLES / energy.n_particles, *SAMPLES)
     return np.arange(n)[:: max(round(n / n_wanted), 1)]
 
 
 def field_series(state: State, x: Configs, rows: Array) -> Array | None:
-    """v . grad u and div v (n, fields, 2) of the samples ``rows`` of x; None if not OpenMM's.
+    """v . grad u and div v (n, fields, 2) of the samples ``rows`` of x; None if nothing is known.
 
     Stiff pairs are those of all x, so that parts of the rows can be computed anywhere.
     """
     energy = openmm_of(state)
     if energy is None or not isinstance(state, ThermodynamicState):
-        return None
+        return one_body_series(state, x, rows)
     boxes, whole = None, x
     if isinstance(state.energy, ConstantPressure):
         x, boxes = x[:, :-BOX_ROWS], x[:, -BOX_ROWS:].numpy()
@@ -201,8 +201,7 @@ def _fields(x: Array, slopes: Array, stiff: StiffPairs, box: Array | None) -> Ar
 
 def _one_body(field: OneBodyField | None, x: Array, slopes: Array) -> tuple[float, float]:
     """v . grad u and div v; nothing where no outside force makes single positions stationary."""
-    size = math.sqrt(float((slopes**2).sum()))
-    if field is None or np.abs(slopes.sum(0)).max() <= NET_FORCE * size:
+    if field is None or not held_in_place(slopes[None])[0]:
         return 0.0, 0.0
     push, divergence = field(x[None], slopes[None])
     return float(push[0]), float(divergence[0])

@@ -9,6 +9,9 @@ Array = np.ndarray
 INSIDE = 0.01
 """Part of the samples of a coordinate beyond each end of its field."""
 
+NET_FORCE = 1e-3
+"""Sum of all forces, relative to their size, above which something holds them in place."""
+
 
 @dataclass(frozen=True)
 class OneBodyField:
@@ -35,3 +38,14 @@ class OneBodyField:
         rest = np.maximum(1.0 - square, 0.0)
         push = (t * rest**2 * slopes[:, moved]).sum(1)
         return push, (rest**2 - 4.0 * square * rest).sum(1)
+
+
+def held_in_place(slopes: Array) -> Array:
+    """Whether something outside acts on the particles: of gradients (n, N, 3), (n,).
+
+    Always true of one particle, and of coordinates (n, d) that are no positions.
+    """
+    if slopes.ndim < 3 or slopes.shape[1] < 2:
+        return np.ones(len(slopes), dtype=bool)
+    size = np.sqrt((slopes**2).sum((1, 2)))
+    return np.abs(slopes.sum(1)).max(1) > NET_FORCE * size

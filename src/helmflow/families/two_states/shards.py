@@ -179,10 +179,25 @@ def _require_one_calculation(shards: Sequence[Shard]) -> None:
     if other or any(int(s["part"][1]) != n for s in shards):
         what = f"different {' and '.join(dict.fromkeys(other)) or 'numbers of them'}"
         raise InputError("shards", "shards of one calculation", what)
-    missing = sorted(set(range(1, n + 1)) - {int(s["part"][0]) for s in shards})
+    parts: dict[int, Shard] = {}
+    for shard in shards:
+        k = int(shard["part"][0])
+        if not _same_works(shard, parts.setdefault(k, shard)):
+            raise InputError("shards", "one of every part", f"two that differ of part {k}")
+    missing = sorted(set(range(1, n + 1)) - set(parts))
     if missing:
         listed = ", ".join(str(k) for k in missing[:8]) + (" ..." if len(missing) > 8 else "")
         raise InputError("shards", f"all {n} of them", f"none for {listed}")
+
+
+def _same_works(a: Shard, b: Shard) -> bool:
+    """Of one part, perhaps computed twice, by other machines."""
+    keys = [k + sign for k in WORKS for sign in "FR" if k + sign in a or k + sign in b]
+    relative, absolute = AGREE["map_probe"]
+    return all(
+        k in a and k in b and np.allclose(a[k], b[k], relative, absolute, equal_nan=True)
+        for k in keys
+    )
 
 
 def _cost(shards: Sequence[Shard]) -> Cost:
