@@ -103,7 +103,7 @@ def test_names_say_what_is_inside():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_code_from_data_and_no_silent_failures(module):
-    """No pickle, eval or exec, no print or assert, no bare or broad except."""
+    """No pickle, eval or exec, no print or assert; a broad except raises again."""
     for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
         assert not isinstance(node, ast.Assert)
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -113,7 +113,8 @@ def test_no_code_from_data_and_no_silent_failures(module):
             assert node.func.id not in {"eval", "exec", "print", "compile", "__import__"}
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"
-            assert caught not in {"everything", "Exception", "BaseException"}
+            broad = caught in {"everything", "Exception", "BaseException"}
+            assert not broad or isinstance(node.body[-1], ast.Raise)
 
 
 def test_words_that_stay_out():
