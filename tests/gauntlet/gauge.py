@@ -105,7 +105,7 @@ FAULTS = [
         [4, 4],
         WEAK_FILE,
         WEAK,
-        output(FixedStepFlow, "_integrate", lambda d: 1.001 * d),
+        output(FixedStepFlow, "directed", lambda d: 1.001 * d),
     ),
     fault(
         "log-det + 0.01, U(1) flow",

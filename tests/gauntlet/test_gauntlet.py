@@ -21,7 +21,8 @@ def table():
     visible = [row for row in rows if not row.fault.invisible]
     wrong = [row for row in visible if row.passed_for_right]
     print(f"\n{len(rows)} faults, {len(wrong)} wrong numbers with grade A or B, ", end="")
-    print(f"{sum(row.broken for row in visible)} without an answer")
+    unfinished = sum(row.grade == "no end" for row in visible)
+    print(f"{sum(row.broken for row in visible)} tracebacks, {unfinished} without an end")
 
 
 @pytest.mark.gauntlet
