@@ -33,15 +33,16 @@ def gauss_nodes(coupling, n, shift=SITE_SHIFT):
     return nodes, total * rows[0] ** 2
 
 
-def log_z(extent, mass_squared, coupling, n=8, *, length=None, tilt=0.0):
+def log_z(extent, mass_squared, coupling, n=8, *, length=None, tilt=0.0, shift=SITE_SHIFT):
     """ln Z of extent x length sites, a square unless given; cost n^(3 extent).
 
-    ``tilt`` adds tilt sum phi to the action, which makes its two wells unequal.
+    ``tilt`` adds tilt sum phi to the action, which makes its two wells unequal. ``shift`` as in
+    `gauss_nodes`: below zero, where there is one well, fewer nodes do.
     """
-    nodes, weights = gauss_nodes(coupling, n)
+    nodes, weights = gauss_nodes(coupling, n, shift)
     rows = np.array(list(itertools.product(range(n), repeat=extent)))
     phi = nodes[rows]
-    local = (SITE_SHIFT + 4.0 + mass_squared) * phi**2 - 2.0 * phi * np.roll(phi, 1, axis=1)
+    local = (shift + 4.0 + mass_squared) * phi**2 - 2.0 * phi * np.roll(phi, 1, axis=1)
     log_row = np.log(weights)[rows].sum(1) - local.sum(1) - tilt * phi.sum(1)
     matrix = np.exp(0.5 * (log_row[:, None] + log_row) + 2.0 * phi @ phi.T)
     values = np.linalg.eigvalsh(matrix) / (top := float(np.abs(matrix).sum(1).max()))

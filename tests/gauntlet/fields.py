@@ -43,7 +43,9 @@ class Changed(Phi4):
 
 def exact_of(case, tilt=0.0):
     rows, columns, mass_squared, coupling = case
-    return log_z(rows, mass_squared, coupling, NODES[rows], length=columns, tilt=tilt)
+    shift = 2.0 if mass_squared < 0.0 else -2.0
+    n = NODES[rows]
+    return log_z(rows, mass_squared, coupling, n, length=columns, tilt=tilt, shift=shift)
 
 
 def shipped(folder, case):
