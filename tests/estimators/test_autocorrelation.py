@@ -86,3 +86,13 @@ def test_constant_series_carries_no_information(value):
 def test_bad_series_raise(series):
     with pytest.raises(InputError, match=r"^series: expected"):
         integrated_autocorrelation(series)
+
+
+def test_a_chain_that_sat_still_has_the_weight_of_one_value():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=400)
+    moving = integrated_autocorrelation(x).g
+    x[100:400] = x[100]
+    assert integrated_autocorrelation(x).g == pytest.approx(300**2 / 400)
+    common = np.where(rng.random(400) < 0.9, 0.0, rng.normal(size=400))
+    assert integrated_autocorrelation(common).g < 2.0 * moving

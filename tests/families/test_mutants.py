@@ -11,6 +11,7 @@ from helmflow.families import run
 from helmflow.families.path import crystal
 from helmflow.families.path.crystal_problem import CrystalProblem
 from helmflow.families.path.lattice_problem import LatticeProblem
+from helmflow.fields.local import LocalField
 from helmflow.fields.pairs import PairField
 from helmflow.samplers.hmc import InterpolatedHMC
 from helmflow.settings import SamplingSettings, Settings
@@ -124,3 +125,15 @@ def test_traces_off_by_a_hundredth_are_graded_f(monkeypatch):
     result = run(system, settings, None, lambda event: None)
     assert result.grade == "F"
     assert "means of control variates" in result.reason
+
+
+@pytest.mark.parametrize("name", ["ice/mw_cubic_8", "lattice/phi4_4"])
+def test_control_variates_with_a_small_mean_are_graded_f(name, monkeypatch):
+    """Far below the scatter of the samples without them; differences of gradients see it."""
+    field = LocalField if name.startswith("lattice") else PairField
+    stein = field.stein
+    monkeypatch.setattr(field, "stein", lambda self, point: stein(self, point) + 0.05)
+    settings = Settings(sampling=SamplingSettings(steps=40, max_rounds=1))
+    result = run(load_system(name), settings, None, lambda event: None)
+    assert result.grade == "F"
+    assert "traces fit the gradients" in result.reason

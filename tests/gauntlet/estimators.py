@@ -86,6 +86,7 @@ def multistate(centres, n):
 
 
 def constant_chain(rng):
+    """Works that say 3 from one side and 2 from the other: the bar must cover both."""
     return hf.bar(np.full(200, 3.0), np.full(200, -2.0))
 
 
@@ -117,7 +118,7 @@ def infinite(rng):
 
 
 def wrong_sign(rng):
-    w_f, w_r = works(400, 3.0)(rng)
+    w_f, w_r = works(1000, 3.0)(rng)
     return hf.bar(w_f, -w_r)
 
 
@@ -146,7 +147,7 @@ FAULTS = [
     replicas("mbar, three states 4 apart", multistate((0.0, 4.0, 8.0), 100), 0.0),
     replicas("mbar, three states 6 apart", multistate((0.0, 6.0, 12.0), 100), 0.0),
     once("mbar, three states 40 apart", multistate((0.0, 40.0, 80.0), 200), 0.0),
-    once("bar of constant chains", constant_chain),
+    once("bar of constant chains", constant_chain, 3.0),
     replicas("bar of a chain that sat still", stuck, 3.0),
     once("bar of kcal/mol with its unit", quantities, 3.0),
     once("bar with NaN", with_nan, 3.0),

@@ -36,8 +36,8 @@ def output(cls, method, change):
     def plant(patch):
         right = getattr(cls, method)
 
-        def mutant(self, *arguments):
-            x, log_q = right(self, *arguments)
+        def mutant(self, *arguments, **keywords):
+            x, log_q = right(self, *arguments, **keywords)
             return x, change(log_q)
 
         patch.setattr(cls, method, mutant)

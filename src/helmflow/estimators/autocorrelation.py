@@ -16,6 +16,9 @@ _SHORT = 0.45
 """Growth of ln g with (50 tau_int)/n - 1. What a short series hides of its own correlation: errors
 of means of autoregressive series of 2 to 40 times their tau had chi^2 of 12 to 1.3 without it."""
 
+_BY_CHANCE = 1e-6
+"""Probability of a row of equal values, below which a chain sat still."""
+
 _WINDOW_FACTOR = 1.5
 """S of Wolff's automatic windowing: assumed ratio of exponential and integrated time."""
 
@@ -27,7 +30,8 @@ class Autocorrelation:
     ``tau_int = 1/2 + sum_t rho(t)``, in steps: 1/2 for white noise (emcee's tau is twice, and
     pymbar's tau is ``tau_int - 1/2``). ``stderr`` is its standard error, ``window`` the lag at
     which the sum stops, ``g = 2 tau_int`` the statistical inefficiency, larger where all chains
-    together are shorter than 50 tau_int and hide a part of it, ``n_eff`` = n / g. ``reliable`` is
+    together are shorter than 50 tau_int and hide a part of it, or where a chain sat still,
+    ``n_eff`` = n / g. ``reliable`` is
     false if a chain is shorter than 50 tau_int or if the window never closed. A constant series
     has an infinite tau_int and no effective samples.
     """
@@ -74,7 +78,8 @@ def integrated_autocorrelation(series: ArrayLike) -> Autocorrelation:
     corrected = tau_of[window - 1] * (1.0 + (2.0 * window + 1.0) / n) / (1.0 + 1.0 / n)
     tau = max(float(corrected), 0.5)
     short = max(_RELIABLE_LENGTH * tau / n - 1.0, 0.0)
-    g = min(2.0 * tau * math.exp(_SHORT * short), float(n))
+    g = max(2.0 * tau * math.exp(_SHORT * short), _standing(chains))
+    g = min(g, float(n))
     return Autocorrelation(
         tau_int=tau,
         stderr=2.0 * tau * math.sqrt(abs(window + 0.5 - tau) / n),
@@ -83,6 +88,27 @@ def integrated_autocorrelation(series: ArrayLike) -> Autocorrelation:
         n_eff=n / max(g, 1.0),
         reliable=closed and n_steps >= _RELIABLE_LENGTH * tau,
     )
+
+
+def _standing(chains: FloatArray) -> float:
+    """``sum L^2 / n``, L steps of a chain (c, n) in a row at one value that is rare elsewhere.
+
+    What a value of that much weight adds to the variance of the mean. Values that are common by
+    themselves, such as zeros, come in rows by chance and do not count.
+    """
+    total = 0.0
+    for chain in chains:
+        starts = np.flatnonzero(np.diff(chain, prepend=np.nan) != 0.0)
+        lengths = np.diff(starts, append=chain.size)
+        longest = int(lengths.argmax())
+        length = int(lengths[longest])
+        if length == 1:
+            continue
+        elsewhere = int((chain == chain[starts[longest]]).sum()) - length
+        odds = elsewhere / max(chain.size - length, 1)
+        if chain.size * odds ** (length - 1) < _BY_CHANCE:
+            total += length**2
+    return total / chains.size
 
 
 def _autocovariance(chains: FloatArray) -> FloatArray:

@@ -14,10 +14,15 @@ from helmflow.estimators.bootstrap import (
     asymptotic_covariance,
     bootstrap_free_energies,
 )
+from helmflow.estimators.crooks import crooks_chance
 from helmflow.estimators.diagnostics import pareto_k, work_bounds
 from helmflow.estimators.estimate import Estimate, known
 from helmflow.estimators.inputs import FloatArray, as_inefficiency, as_work
 from helmflow.estimators.reweighting import fading, kish_ess, log_sum_exp
+
+_CONTRADICTION = (1e-3, 1e-6)
+"""Chance of works that contradict Crooks' relation: where the bounds begin to count as the only
+thing known, and where nothing else does."""
 
 
 def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) -> Estimate:
@@ -28,7 +33,8 @@ def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) 
     B -> A of samples of B, both in kT, +inf allowed (weight zero). ``stderr`` is the larger of
     the asymptotic and the bootstrap error, both for the statistical inefficiencies ``g`` of the
     two sides; with fewer than 10 samples in the overlap it is at least half the distance
-    between the bounds ``-<w_R> <= delta_f <= <w_F>``, which fades out up to 20.
+    between the bounds ``-<w_R> <= delta_f <= <w_F>``, which fades out up to 20, and so it is for
+    works that contradict Crooks' relation (``diagnostics["crooks_chance"]`` below 1e-3, 1e-6).
     ``diagnostics["overlap"]`` is `overlap`: do not trust an estimate below 0.03. Raises
     InputError for fewer than 2 works on a side, NaN, -inf or no finite work.
     Source: C. H. Bennett, doi:10.1016/0021-9991(76)90078-4.
@@ -46,10 +52,12 @@ def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) 
     stderr = max(asymptotic, bootstrap)
     finite = (forward[np.isfinite(forward)], reverse[np.isfinite(reverse)])
     half_gap = abs(float(finite[0].mean() + finite[1].mean())) / 2.0
+    chance = crooks_chance(arguments, g)
     if not math.isfinite(stderr):
         stderr = half_gap
     else:
-        stderr = max(stderr, fading(min(other), MIN_EFFECTIVE) * half_gap)
+        share = max(fading(min(other), MIN_EFFECTIVE), _contradicted(chance))
+        stderr = max(stderr, share * half_gap)
     ess = (kish_ess(-forward), kish_ess(-reverse))
     tails = (pareto_k(-forward), pareto_k(-reverse))
     lower, upper = work_bounds(forward, reverse, g=g)
@@ -62,6 +70,7 @@ def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) 
             {
                 "overlap": _overlap(p, n_k),
                 "n_overlap": min(other),
+                "crooks_chance": math.nan if chance is None else chance,
                 "ess_fraction_forward": ess[0] / n_k[0],
                 "ess_fraction_reverse": ess[1] / n_k[1],
                 "pareto_k_forward": tails[0],
@@ -77,6 +86,14 @@ def bar(w_F: ArrayLike, w_R: ArrayLike, *, g: tuple[float, float] = (1.0, 1.0)) 
             }
         ),
     )
+
+
+def _contradicted(chance: float | None) -> float:
+    """0 for works that may be sound, 1 for those that are not."""
+    if chance is None:
+        return 0.0
+    first, last = (math.log(limit) for limit in _CONTRADICTION)
+    return min(max((first - math.log(max(chance, 1e-300))) / (first - last), 0.0), 1.0)
 
 
 def overlap(w_F: ArrayLike, w_R: ArrayLike, delta_f: float) -> float:

@@ -106,7 +106,8 @@ ENERGY_CHANGES = Limit(0.3, 1.0)
 """Of an energy from call to call: how far they move the result, in its standard errors."""
 
 FORCES = Limit(0.3, 1.0)
-"""Bias by forces that are not the gradient of the energy, in standard errors of the result."""
+"""Bias by forces that are not the gradient of the energy, in standard errors of the result; or by
+traces that are not those of its second derivatives."""
 
 INTEGRATOR = 0.3
 """Bias of an integrator, in target errors, that its check accepts; steps are chosen to stay
@@ -390,6 +391,12 @@ def forces_fit(bias: float) -> Check:
     """Whether forces are the gradient of the energy; ``bias`` in standard errors of the result."""
     meaning = "errors of the result, from work of the forces less change of the energy"
     return at_most("forces fit the energy", bias, FORCES.soft, meaning, hard=FORCES.hard)
+
+
+def traces_fit(bias: float) -> Check:
+    """Whether control variates have the mean zero; ``bias`` in standard errors of the result."""
+    meaning = "errors of the result, from traces less differences of gradients"
+    return at_most("traces fit the gradients", bias, FORCES.soft, meaning, hard=FORCES.hard)
 
 
 def not_afforded(name: str) -> Check:

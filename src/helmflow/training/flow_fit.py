@@ -58,17 +58,25 @@ class FlowResiduals(Residuals):
         return work if bool(torch.isfinite(work).all()) else None
 
     def jacobian(self, parameters: Tensor) -> Tensor:
-        """Derivatives (N, P) of the works, one point at a time in parallel."""
+        """Derivatives (N, P) of the works, one point at a time in parallel.
+
+        By the chain rule: u is called with whole batches, outside of what torch vectorises.
+        """
         named = self._named(parameters)
 
-        def work(values: dict[str, Tensor], z: Tensor) -> Tensor:
+        def work(values: dict[str, Tensor], z: Tensor, slope: Tensor) -> Tensor:
             x, log_det = functional_call(self.flow.bijector, values, (z[None],))
-            return self.u(x)[0] - log_det[0]
+            return (x[0] * slope).sum() - log_det[0]
 
-        rows = vmap(grad(work), in_dims=(None, 0))
+        rows = vmap(grad(work), in_dims=(None, 0, 0))
         parts = []
         for z in self.z.split(CHUNK):
-            derivatives = rows(named, z)
+            with torch.no_grad():
+                x, _ = functional_call(self.flow.bijector, named, (z,))
+            x.requires_grad_()
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(self.u(x).sum(), x)
+            derivatives = rows(named, z, slope)
             parts.append(torch.cat([derivatives[n].reshape(len(z), -1) for n in self.names], 1))
         return torch.cat(parts)
 

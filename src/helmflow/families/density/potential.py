@@ -10,7 +10,6 @@ from helmflow.generalised_work import require_energies
 from helmflow.shapes import Configs, Values
 from helmflow.skeleton.budget import Budget
 from helmflow.system import System
-from helmflow.training.flow_fit import CHUNK
 
 
 class CheckedPotential:
@@ -36,8 +35,7 @@ class CheckedPotential:
 
     def differentiable(self, x: Configs) -> Values:
         """The same with a graph; NaN is left to the training loop, which skips the step."""
-        # point by point derivatives come in chunks that look like one point from inside
-        self.budget.spend(CHUNK if len(x) == 1 else len(x))
+        self.budget.spend(len(x))
         return self.system.reduced_potential(x)
 
     def has_gradient(self, x: Configs) -> bool:

@@ -22,6 +22,7 @@ from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import NODES, Plan, finer, make_plan
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.rounds import RoundsPlan, sample_again, sample_in_rounds
+from helmflow.families.path.traces import trace_checks
 from helmflow.families.path.trial import trial_of
 from helmflow.generalised_work import ReducedPotential
 from helmflow.results import Check
@@ -88,6 +89,7 @@ class PathFamily(Family):
         if flow is not None:
             checks = flow_checks(flow, analysis, problem, base, run, goal) + checks
             arrays = {**arrays, **field_volumes(problem, flow, run)}
+        checks += trace_checks(sampler, analysis.headline.stderr, goal, run)
         checks = (*checks, *basin_checks(sampler, base_name), *finding.checks)
         return replace(finding, checks=checks, arrays=arrays, base=base_name)
 

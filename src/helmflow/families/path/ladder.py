@@ -56,7 +56,7 @@ class LadderSampler:
         column_lam = torch.tensor(lam, dtype=torch.float64)[torch.from_numpy(self.node)]
         self._lam = column_lam
         self._at_target = column_lam[self.n_base :] == 1.0
-        self._fields = fields
+        self.fields = fields
         self._generator = generator
         self._hmc = InterpolatedHMC(base, problem.target, column_lam[self.n_base :])
         self._draw = InterpolatedHMC(base, problem.target, column_lam[: self.n_base])
@@ -81,7 +81,7 @@ class LadderSampler:
         """Energy evaluations that one sweep takes (before the first: an estimate)."""
         if self._cost is not None:
             return self._cost
-        per_chain = self.n_kicks + bool(self._fields) + self.problem.n_jumps
+        per_chain = self.n_kicks + bool(self.fields) + self.problem.n_jumps
         return float(per_chain * len(self.node))
 
     def displaced_fraction(self) -> float | None:
@@ -157,7 +157,7 @@ class LadderSampler:
 
     def start_over(self, fields: Sequence[GradientField]) -> None:
         """Forget all records and record the Stein functions of other fields from now on."""
-        self._fields, self.records = fields, Records()
+        self.fields, self.records = fields, Records()
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue, as tensors."""
@@ -228,7 +228,7 @@ class LadderSampler:
                 records.counts = counts if records.counts is None else records.counts + counts
 
     def _stein(self, lam: Tensor, chains: ChainState) -> Tensor:
-        if not self._fields:
+        if not self.fields:
             return torch.empty(0, len(chains.z), dtype=torch.float64)
         slope = chains.z + lam[:, None] * chains.drive  # gradient of u_lambda in z
         point = Point(
@@ -237,4 +237,4 @@ class LadderSampler:
             direction=self.base.colour(slope),
             virial=torch.linalg.vecdot(chains.z, slope),
         )
-        return torch.cat([field.stein(point) for field in self._fields])
+        return torch.cat([field.stein(point) for field in self.fields])

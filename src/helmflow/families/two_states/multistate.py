@@ -19,7 +19,7 @@ from helmflow.families.two_states.repeats import Repeats
 from helmflow.families.two_states.tables import Tables
 from helmflow.families.two_states.trial import try_states, witness
 from helmflow.families.two_states.two_sided import ENOUGH_FOR_BLOCKS
-from helmflow.families.two_states.two_sided_checks import second_law
+from helmflow.families.two_states.two_sided_checks import crooks_relation, second_law
 from helmflow.results import Check, Result
 from helmflow.results.exchange import u_nk
 from helmflow.shapes import Configs
@@ -155,12 +155,14 @@ def _evaluated(
 
 def _checks(tables: Tables, solution: MultistateEstimate) -> list[Check]:
     ends = solution.difference(0, len(tables.times) - 1)
-    pairs = tables.overlaps()
+    bars = tables.bars()
+    pairs = [pair.diagnostics["overlap"] for pair in bars]
     checks = [
         effective_samples(float(solution.n_eff.min()), "least"),
         overlap(min(pairs), "neighbours, two by two"),
         agreement("mbar against bar", ends, tables.sum_of_bars()),
         second_law(*tables.neighbours()),
+        *crooks_relation(*bars),
     ]
     if min(tables.sizes) >= ENOUGH_FOR_BLOCKS and min(pairs) > OVERLAP.hard:
         checks.append(halves_agree(*(tables.part(k / 2, (k + 1) / 2).ends() for k in (0, 1))))
@@ -182,6 +184,9 @@ def _finding(solution: MultistateEstimate, tables: Tables, checks: Sequence[Chec
 
 
 def _convergence(tables: Tables, quantity: Quantity) -> Mapping[str, Array]:
-    if min(tables.sizes) < ENOUGH_FOR_BLOCKS or min(tables.overlaps()) < OVERLAP.hard:
+    if (
+        min(tables.sizes) < ENOUGH_FOR_BLOCKS
+        or min(b.diagnostics["overlap"] for b in tables.bars()) < OVERLAP.hard
+    ):
         return {}
     return convergence(lambda start, stop: tables.part(start, stop).ends(), quantity)

@@ -45,17 +45,17 @@ class Tables:
             for k, (lower, upper) in enumerate(pairwise(self.potentials))
         ]
 
+    def bars(self) -> list[Estimate]:
+        """Each state minus the one before it."""
+        return [works.bar() for works in self.neighbours()]
+
     def sum_of_bars(self) -> Estimate:
         """Last state minus first, two by two."""
-        parts = [works.bar() for works in self.neighbours()]
+        parts = self.bars()
         # Neighbouring pairs share the samples between them; every other pair is independent.
         stderr = sum(float(np.hypot.reduce([p.stderr for p in parts[k::2]])) for k in (0, 1))
         n_eff = min(p.n_eff for p in parts)
         return Estimate(sum(p.value for p in parts), stderr, n_eff, "bar, summed")
-
-    def overlaps(self) -> list[float]:
-        """Of neighbours, two by two."""
-        return [works.bar().diagnostics["overlap"] for works in self.neighbours()]
 
     def part(self, start: float, stop: float) -> "Tables":
         """The samples between two fractions of each series, at least two."""

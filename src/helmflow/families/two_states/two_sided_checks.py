@@ -12,9 +12,9 @@ from helmflow.results import Check
 from helmflow.skeleton.checks import (
     CHANCE,
     EFFECTIVE_SAMPLES,
-    agreement,
     at_least,
     bounds_in_order,
+    chance_of,
     effective_samples,
     halves_agree,
     overlap,
@@ -37,10 +37,18 @@ def two_sided_checks(works: Works, estimate: Estimate) -> list[Check]:
         effective_samples(min(sizes), "fewer of the two sides"),
         overlap(diagnostics["overlap"], belongs),
         at_least("samples in the overlap", shared, EFFECTIVE_SAMPLES.soft, meaning),
-        agreement("forward against reverse", *works.sides()),
+        *crooks_relation(estimate),
         second_law(works),
         *_repeats(works),
     ]
+
+
+def crooks_relation(*bars: Estimate) -> list[Check]:
+    """Whether works of both sides belong together, over all pairs of states; [] if none share."""
+    known = [e.diagnostics["crooks_chance"] for e in bars if "crooks_chance" in e.diagnostics]
+    meaning = "chance that works of sound samples contradict Crooks' relation as much"
+    least = min(1.0, len(known) * min(known, default=1.0))
+    return [chance_of("forward against reverse", least, meaning)] if known else []
 
 
 def second_law(*pairs: Works) -> Check:
@@ -69,10 +77,13 @@ def chance_of_quarters(works: Works) -> float | None:
 def _scatter_of_quarters(works: Works) -> tuple[float, int] | None:
     """Chi-squared and its degrees of freedom."""
     blocks = works.blocks()
-    if not blocks or not all(b.stderr > 0.0 and math.isfinite(b.stderr) for b in blocks):
-        return None
     value = np.array([b.value for b in blocks])
-    weight = np.array([b.stderr for b in blocks]) ** -2.0
+    # Without what widens the bar of works that contradict each other: that is to be seen.
+    kinds = ("stderr_asymptotic", "stderr_bootstrap")
+    stderr = np.array([max(b.diagnostics.get(k, math.inf) for k in kinds) for b in blocks])
+    if not blocks or not (np.isfinite(stderr) & (stderr > 0.0)).all():
+        return None
+    weight = stderr**-2.0
     centre = float(weight @ value / weight.sum())
     return float(weight @ (value - centre) ** 2), len(blocks) - 1
 
