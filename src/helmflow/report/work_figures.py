@@ -19,7 +19,7 @@ from helmflow.report.drawing import (
     thinned,
 )
 from helmflow.results import Result
-from helmflow.skeleton.checks import OVERLAP
+from helmflow.skeleton.limits import OVERLAP
 
 MAX_STAGES = 6
 

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import erfc, ndtri
@@ -11,113 +11,32 @@ from scipy.stats import chi2
 
 from helmflow.estimators.estimate import Estimate
 from helmflow.results import Check, Observable, ReferenceDeviation
+from helmflow.skeleton.limits import (
+    BARRIER,
+    BROKEN,
+    COMPARISONS,
+    COPIES,
+    CROSSINGS,
+    EFFECTIVE_SAMPLES,
+    ENERGY_CHANGES,
+    EXACT,
+    FAILED,
+    FORCES,
+    INTEGRATOR,
+    KNOWN,
+    LEFT_OUT,
+    LOG_DET,
+    LOST_MODES,
+    MODES,
+    NEGLIGIBLE,
+    OF_THEIR_STATE,
+    OVERLAP,
+    PARETO_K,
+    SYMMETRY,
+    Limit,
+)
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A check passes up to ``soft``, or from it on where larger is better; past ``hard``: F."""
-
-    soft: float
-    hard: float
-
-
-# Overlap and effective samples: Mey et al., doi:10.33011/livecoms.2.1.18378; k-hat: Vehtari et
-# al., arXiv:1507.02646.
-EFFECTIVE_SAMPLES = Limit(50.0, 10.0)
-OVERLAP = Limit(0.03, 0.001)
-PARETO_K = Limit(0.7, 1.0)
-COMPARISONS = Limit(0.02, 1e-4)
-"""Probability that any comparison of a sound run deviates as much; see `jointly`."""
-
-KNOWN = 4.0
-"""Combined standard errors from a known value beyond which the number is wrong."""
-
-NEGLIGIBLE = 1e-3
-"""Of the error asked for: what tables and integrators may add where nothing fluctuates."""
-
-EXACT = Limit(4.0, 8.0)
-"""Of observables from what is known of them, in standard errors."""
-
-MODES = Limit(0.3, 0.03)
-"""ESS of the flow judged by samples that know nothing of it, over ESS of its own draws."""
-
-LOST_MODES = Limit(1.0, 4.0)
-"""Change of ln Z by modes that a search has found and no sample covers, in standard errors."""
-
-SYMMETRY = Limit(1e-6, 1e-3)
-"""Change of ln q under an exact symmetry of the target, in nats; rounding alone stays below."""
-
-DIVERGENCE = 1.0
-"""KL(q || p) in nats above which a flow has not learned its target, however good the weights."""
-
-LUCK = 1.2
-"""ESS of samples over that of the same flow on a grid."""
-
-NORMALISED = 1e-6
-"""Of the integral of a flow on a grid from 1."""
-
-GRID = Limit(4.0, 10.0)
-"""Of ln Z from that on a grid, in standard errors; an F only where it also exceeds NOTICEABLE."""
-
-QUADRATURE = 3.0
-"""Of the error asked for: what the nodes of an integral may cost; the error bar includes it."""
-
-NOTICEABLE = 0.01
-"""Nats that matter, however small the errors are."""
-
-CHANCE = 1e-6
-"""Probability of a scatter at least as large, below which an error bar is not believed."""
-
-CONSISTENT = 3.0
-"""Of two estimates of one run, such as those of its halves, in standard errors."""
-
-ONE_OF_MANY = 4.0
-"""Of the chain that lies farthest from the others, in standard errors."""
-
-LEFT_THEIR_SITE = Limit(1e-3, 1e-2)
-"""Fraction of particles further than half a bond from their site: the crystal melts."""
-
-LEFT_OUT = Limit(1e-3, 0.05)
-"""Samples that have no finite energy in their own state, of all."""
-
-FAILED = Limit(1e-3, 5e-3)
-"""Energies of samples that could not be computed, of all: a free energy may be off by as much."""
-
-COPIES = Limit(0.01, 0.1)
-"""Of frames that are exact copies: of others of their state, which the error bar knows of, only
-softly; of frames of another state."""
-
-OF_THEIR_STATE = Limit(0.03, 0.10)
-"""Relative error of a temperature or virial measured on samples."""
-
-BARRIER = Limit(5.0, 15.0)
-"""kT, of uniform fields: trajectories cross 4.5 kT in every sweep (2 x 2 sites, exact values), and
-hardly once in a run 15."""
-
-CROSSINGS = Limit(20.0, 2.0)
-"""How often chains go from one of two basins to the other."""
-
-SURELY = 1e-5
-"""Chance of an outcome so rare that a sound run never shows it."""
-
-ENERGY_CHANGES = Limit(0.3, 1.0)
-"""Of an energy from call to call: how far they move the result, in its standard errors."""
-
-FORCES = Limit(0.3, 1.0)
-"""Bias by forces that are not the gradient of the energy, in standard errors of the result; or by
-traces that are not those of its second derivatives."""
-
-INTEGRATOR = 0.3
-"""Bias of an integrator, in target errors, that its check accepts; steps are chosen to stay
-below `helmflow.training.integrator_steps.STEP_BIAS`."""
-
-LOG_DET = 1e-4
-"""kT, above what central differences leave of a log-determinant of hundreds of coordinates."""
-
-BROKEN = 5.0
-"""Times the limit of a deterministic error beyond which it is an F."""
 
 
 def at_most(name: str, value: float, limit: float, meaning: str, hard: float = math.inf) -> Check:
@@ -134,6 +53,11 @@ def at_least(
     broken = not value >= hard
     bound = hard if broken else limit
     return Check(name, value, bound, bool(value >= limit), "hard" if broken else "soft", meaning)
+
+
+def within(name: str, value: float, limit: Limit, meaning: str) -> Check:
+    """`at_most` with both limits."""
+    return at_most(name, value, limit.soft, meaning, hard=limit.hard)
 
 
 def sigmas(a: Estimate, b: Estimate) -> float:
@@ -267,19 +191,19 @@ def deterministic(name: str, error: float, limit: float, meaning: str) -> Check:
 
 def invariance(name: str, change: float) -> Check:
     """Whether the density of a flow has a symmetry that it has by construction."""
-    return at_most(name, change, SYMMETRY.soft, "nats, of ln q", hard=SYMMETRY.hard)
+    return within(name, change, SYMMETRY, "nats, of ln q")
 
 
 def mirror_images(change: float) -> Check:
     """Whether configurations and their mirror images have the same energy, on target samples."""
     meaning = "kT, largest difference"
-    return at_most("mirror images", change, SYMMETRY.soft, meaning, hard=SYMMETRY.hard)
+    return within("mirror images", change, SYMMETRY, meaning)
 
 
 def unequal_wells(barrier: float) -> Check:
     """Whether chains cross between two wells of a field that no symmetry exchanges."""
     meaning = "kT of barrier between two wells"
-    return at_most("unequal wells", barrier, BARRIER.soft, meaning, hard=BARRIER.hard)
+    return within("unequal wells", barrier, BARRIER, meaning)
 
 
 def modes_of_the_chains(ratio: float) -> Check:
@@ -298,7 +222,7 @@ def lost_modes(share: float | None, stderr: float) -> Check:
         return not_afforded(name)
     meaning = f"standard errors; {share:.2g} of the mass is where samples do not go"
     bars = math.log1p(share) / max(stderr, 1e-12)
-    return at_most(name, bars, LOST_MODES.soft, meaning, hard=LOST_MODES.hard)
+    return within(name, bars, LOST_MODES, meaning)
 
 
 def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:
@@ -309,7 +233,7 @@ def observables_against_exact(observables: Sequence[Observable]) -> list[Check]:
     name, worst = max(off.items(), key=lambda item: abs(item[1] or 0.0))
     meaning = f"standard errors, of {name}"
     value = abs(worst or 0.0)
-    return [at_most("observables against exact", value, EXACT.soft, meaning, hard=EXACT.hard)]
+    return [within("observables against exact", value, EXACT, meaning)]
 
 
 def halves_agree(first: Estimate, last: Estimate) -> Check:
@@ -328,7 +252,7 @@ def bounds_in_order(sigmas_below: float) -> Check:
 
 def of_their_state(name: str, error: float, meaning: str) -> Check:
     """Whether samples have the temperature or pressure of their state."""
-    return at_most(name, error, OF_THEIR_STATE.soft, meaning, hard=OF_THEIR_STATE.hard)
+    return within(name, error, OF_THEIR_STATE, meaning)
 
 
 def samples_left_out(n_lost: int, n_kept: int) -> list[Check]:
@@ -336,7 +260,7 @@ def samples_left_out(n_lost: int, n_kept: int) -> list[Check]:
     if n_lost == 0:
         return []
     part, meaning = n_lost / (n_lost + n_kept), "no finite energy of their own"
-    return [at_most("samples left out", part, LEFT_OUT.soft, meaning, hard=LEFT_OUT.hard)]
+    return [within("samples left out", part, LEFT_OUT, meaning)]
 
 
 def failed_energies(n_failed: int, n: int) -> list[Check]:
@@ -344,7 +268,7 @@ def failed_energies(n_failed: int, n: int) -> list[Check]:
     if n_failed == 0:
         return []
     part, meaning = n_failed / n, "of all energies of samples, NaN or not computed"
-    return [at_most("failed energies", part, FAILED.soft, meaning, hard=FAILED.hard)]
+    return [within("failed energies", part, FAILED, meaning)]
 
 
 def copied_frames(
@@ -384,19 +308,19 @@ def scatter(name: str, total: float, freedom: float, meaning: str) -> Check:
 def energy_repeats(moved: float) -> Check:
     """Whether energies at the end of a run are those of its beginning; ``moved`` in its errors."""
     meaning = "errors of the result that changes of the energy from call to call make"
-    return at_most("energy repeats", moved, ENERGY_CHANGES.soft, meaning, hard=ENERGY_CHANGES.hard)
+    return within("energy repeats", moved, ENERGY_CHANGES, meaning)
 
 
 def forces_fit(bias: float) -> Check:
     """Whether forces are the gradient of the energy; ``bias`` in standard errors of the result."""
     meaning = "errors of the result, from work of the forces less change of the energy"
-    return at_most("forces fit the energy", bias, FORCES.soft, meaning, hard=FORCES.hard)
+    return within("forces fit the energy", bias, FORCES, meaning)
 
 
 def traces_fit(bias: float) -> Check:
     """Whether control variates have the mean zero; ``bias`` in standard errors of the result."""
     meaning = "errors of the result, from traces less differences of gradients"
-    return at_most("traces fit the gradients", bias, FORCES.soft, meaning, hard=FORCES.hard)
+    return within("traces fit the gradients", bias, FORCES, meaning)
 
 
 def not_afforded(name: str) -> Check:

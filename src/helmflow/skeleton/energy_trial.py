@@ -10,8 +10,9 @@ from helmflow.errors import EnergyError, InputError
 from helmflow.generalised_work import ReducedPotential, require_energies
 from helmflow.results import Check
 from helmflow.shapes import Configs, Values
-from helmflow.skeleton.checks import ENERGY_CHANGES, FORCES, energy_repeats, forces_fit
+from helmflow.skeleton.checks import energy_repeats, forces_fit
 from helmflow.skeleton.force_trial import ForceTrial
+from helmflow.skeleton.limits import ENERGY_CHANGES, FORCES
 
 FIELD = "potential"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helmflow.generalised_work import require_energies, require_gradients
 from helmflow.shapes import Configs, Values
-from helmflow.skeleton.checks import SURELY
+from helmflow.skeleton.limits import SURELY
 
 ValueAndGradient = Callable[[Configs], tuple[Values, Configs]]
 

@@ -17,9 +17,9 @@ from helmflow.generalised_work import ReducedPotential, density_work
 from helmflow.results import Bounds, Observable
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
 from helmflow.shapes import Configs, Values
-from helmflow.skeleton.checks import NOTICEABLE
 from helmflow.skeleton.energy_trial import EnergyTrial
 from helmflow.skeleton.kept import Form, Kept
+from helmflow.skeleton.limits import NOTICEABLE
 from helmflow.skeleton.run import Run, Stage
 
 Array = np.ndarray

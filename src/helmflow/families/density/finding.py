@@ -10,7 +10,7 @@ from helmflow.families.density.learned_flow import LearnedFlow
 from helmflow.families.density.quadrature import Quadrature
 from helmflow.results import Check, Observable
 from helmflow.samplers.independence import IndependenceChain, independence_metropolis
-from helmflow.skeleton import checks
+from helmflow.skeleton import checks, limits
 from helmflow.skeleton.checks import at_least, at_most
 from helmflow.skeleton.quantity import Finding
 from helmflow.skeleton.run import Run
@@ -60,7 +60,7 @@ def _checks(
     judged = [
         checks.target_error(estimate, goal, "nats"),
         checks.weights_that_count(estimate.n_eff),
-        at_most("KL(q || p)", divergence(samples, grid), checks.DIVERGENCE, far),
+        at_most("KL(q || p)", divergence(samples, grid), limits.DIVERGENCE, far),
         checks.lost_modes(lost, estimate.stderr),
     ]
     if grid is None or not grid.converged:
@@ -69,7 +69,7 @@ def _checks(
     else:
         # a grid knows the variance of the weights; the shape of their tail need not be guessed
         ratio = estimate.diagnostics["ess_fraction"] / grid.ess_fraction
-        judged.append(at_most("ESS over that on a grid", ratio, checks.LUCK, "more is luck"))
+        judged.append(at_most("ESS over that on a grid", ratio, limits.LUCK, "more is luck"))
     if learned.least_eigenvalue is not None:
         name, meaning = "least eigenvalue of the map", "positive means that it does not fold"
         judged.append(at_least(name, learned.least_eigenvalue, 0.0, meaning, hard=0.0))
@@ -80,12 +80,12 @@ def _checks_on_grid(samples: Weighted, grid: Quadrature) -> list[Check]:
     error = max(math.hypot(samples.estimate.stderr, grid.change), 1e-12)
     difference = abs(-samples.estimate.value - grid.log_z)
     # far beyond all errors and of a size that matters: one of the two is wrong
-    hard = checks.GRID.hard if difference > checks.NOTICEABLE else math.inf
+    hard = limits.GRID.hard if difference > limits.NOTICEABLE else math.inf
     meaning = f"standard errors; steps of 2 pi/{2.0 * math.pi / grid.step:.0f}"
     off = abs(grid.mass - 1.0)
     return [
-        at_most("flow on a grid", off, checks.NORMALISED, "integral minus 1"),
-        at_most("ln Z on a grid", difference / error, checks.GRID.soft, meaning, hard=hard),
+        at_most("flow on a grid", off, limits.NORMALISED, "integral minus 1"),
+        at_most("ln Z on a grid", difference / error, limits.GRID.soft, meaning, hard=hard),
     ]
 
 

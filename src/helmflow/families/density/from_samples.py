@@ -16,17 +16,9 @@ from helmflow.estimators.reweighting import kish_ess
 from helmflow.families.density.likelihood import FORM, Fit, fit_likelihood
 from helmflow.manifolds.torus import Torus
 from helmflow.results import Check, Observable, Result
-from helmflow.skeleton.checks import (
-    CONSISTENT,
-    EFFECTIVE_SAMPLES,
-    ONE_OF_MANY,
-    at_least,
-    at_most,
-    crossings,
-    pareto_tail,
-    weights_that_count,
-)
+from helmflow.skeleton.checks import at_least, at_most, crossings, pareto_tail, weights_that_count
 from helmflow.skeleton.kept import Kept
+from helmflow.skeleton.limits import CONSISTENT, EFFECTIVE_SAMPLES, ONE_OF_MANY
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.skeleton.run import Run
 from helmflow.streams import stream

@@ -19,13 +19,8 @@ from helmflow.families.path.analysis import Analysis
 from helmflow.families.path.problem import Problem
 from helmflow.manifolds.symmetry import SymmetryGroup
 from helmflow.results import Check
-from helmflow.skeleton.checks import (
-    EXACT,
-    agreement,
-    deterministic,
-    integrator,
-    modes_of_the_chains,
-)
+from helmflow.skeleton.checks import agreement, deterministic, integrator, modes_of_the_chains
+from helmflow.skeleton.limits import EXACT
 from helmflow.skeleton.run import Run
 
 LARGEST_JACOBIAN, LARGEST_DIVERGENCE = 700, 3500

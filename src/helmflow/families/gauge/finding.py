@@ -22,8 +22,6 @@ from helmflow.results import Check, Observable
 from helmflow.samplers.independence import IndependenceChain
 from helmflow.shapes import Configs
 from helmflow.skeleton.checks import (
-    EFFECTIVE_SAMPLES,
-    EXACT,
     agreement,
     at_least,
     at_most,
@@ -36,6 +34,7 @@ from helmflow.skeleton.checks import (
     target_error,
     weights_that_count,
 )
+from helmflow.skeleton.limits import EFFECTIVE_SAMPLES, EXACT
 from helmflow.skeleton.quantity import Finding
 from helmflow.skeleton.weighted import Weighted, expected_acceptance
 from helmflow.training.integrator_steps import step_bias

@@ -17,7 +17,7 @@ from helmflow.estimators.integration import Integral, thermodynamic_integration
 from helmflow.estimators.mbar import MultistateEstimate, mbar
 from helmflow.estimators.nodes import Nodes, joined
 from helmflow.estimators.rivals import quadrature_error
-from helmflow.skeleton.checks import QUADRATURE
+from helmflow.skeleton.limits import QUADRATURE
 
 Array = np.ndarray
 

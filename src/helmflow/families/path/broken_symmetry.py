@@ -10,7 +10,7 @@ from helmflow.errors import InputError
 from helmflow.families.path.lattice_problem import LatticeProblem
 from helmflow.families.path.problem import Problem
 from helmflow.families.path.well import WHOLE, Well
-from helmflow.skeleton.checks import SYMMETRY
+from helmflow.skeleton.limits import SYMMETRY
 from helmflow.streams import stream
 
 AMPLITUDES = torch.logspace(-2.0, 2.0, 81, dtype=torch.float64)

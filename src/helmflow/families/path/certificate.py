@@ -13,8 +13,6 @@ from helmflow.estimators.rivals import against_bar, chance_of_means, without_con
 from helmflow.families.path.analysis import Analysis, climb
 from helmflow.results import Check
 from helmflow.skeleton.checks import (
-    LEFT_THEIR_SITE,
-    QUADRATURE,
     agreement,
     at_most,
     chance_of,
@@ -27,7 +25,9 @@ from helmflow.skeleton.checks import (
     sigmas,
     target_error,
     weights_that_count,
+    within,
 )
+from helmflow.skeleton.limits import LEFT_THEIR_SITE, QUADRATURE
 
 Array = np.ndarray
 TINY = 1e-300
@@ -45,9 +45,9 @@ def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> 
         checks += _integral(analysis, goal)
     checks += _chains(analysis)
     if displaced is not None:
-        soft, hard = LEFT_THEIR_SITE.soft, LEFT_THEIR_SITE.hard
-        meaning = "fraction of particles"
-        checks.append(at_most("left their site", displaced, soft, meaning, hard=hard))
+        checks.append(
+            within("left their site", displaced, LEFT_THEIR_SITE, "fraction of particles")
+        )
     return checks
 
 

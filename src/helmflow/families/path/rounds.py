@@ -8,8 +8,8 @@ from helmflow.families.path.analysis import effective_samples, headline, too_coa
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import Plan
 from helmflow.skeleton.budget import BudgetError
-from helmflow.skeleton.checks import EFFECTIVE_SAMPLES
 from helmflow.skeleton.kept import Form, Kept
+from helmflow.skeleton.limits import EFFECTIVE_SAMPLES
 from helmflow.skeleton.run import Run, Stage
 
 CHUNK = (10, 1)

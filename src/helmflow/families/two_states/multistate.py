@@ -24,7 +24,6 @@ from helmflow.results import Check, Result
 from helmflow.results.exchange import u_nk
 from helmflow.shapes import Configs
 from helmflow.skeleton.checks import (
-    OVERLAP,
     agreement,
     effective_samples,
     failed_energies,
@@ -34,6 +33,7 @@ from helmflow.skeleton.checks import (
     samples_left_out,
 )
 from helmflow.skeleton.convergence import convergence
+from helmflow.skeleton.limits import OVERLAP
 from helmflow.skeleton.quantity import Finding, Quantity
 from helmflow.skeleton.run import Run
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from helmflow.results import Check
 from helmflow.shapes import Configs
-from helmflow.skeleton.checks import COPIES, copied_frames
+from helmflow.skeleton.checks import copied_frames
+from helmflow.skeleton.limits import COPIES
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from helmflow.families.two_states.endpoints import CarefulPotential, finite_rows
 from helmflow.shapes import Configs, Values
-from helmflow.skeleton.checks import NOTICEABLE
 from helmflow.skeleton.energy_trial import EnergyTrial
+from helmflow.skeleton.limits import NOTICEABLE
 from helmflow.skeleton.run import Run
 
 FIRST = (4, 2)

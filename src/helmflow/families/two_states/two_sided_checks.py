@@ -10,8 +10,6 @@ from helmflow.estimators.estimate import Estimate
 from helmflow.families.two_states.two_sided import Works
 from helmflow.results import Check
 from helmflow.skeleton.checks import (
-    CHANCE,
-    EFFECTIVE_SAMPLES,
     at_least,
     bounds_in_order,
     chance_of,
@@ -20,6 +18,7 @@ from helmflow.skeleton.checks import (
     overlap,
     scatter,
 )
+from helmflow.skeleton.limits import CHANCE, EFFECTIVE_SAMPLES
 
 
 def two_sided_checks(works: Works, estimate: Estimate) -> list[Check]:
