@@ -19,6 +19,7 @@ from helmflow.settings import Settings
 from helmflow.skeleton.checks import unequal_wells
 from helmflow.streams import stream
 from helmflow.system import load_system
+from phi4_exact import log_z
 
 
 def field(shape, mass_squared, coupling, energy=Phi4):
@@ -84,9 +85,61 @@ class Tilted(Phi4):
 
 
 def test_wells_that_no_symmetry_exchanges_are_not_taken_for_equal():
-    for energy, well in ((Phi4, "in one of two wells"), (Tilted, "self-consistent harmonic")):
+    for energy, made_even in ((Phi4, False), (Tilted, True)):
         problem = LatticeProblem(field((2, 4), -4.0, 1.0, energy))
-        assert find_start(problem, Settings()).name.endswith(well)
+        start = find_start(problem, Settings())
+        assert start.name.endswith("in one of two wells")
+        assert start.problem.well.even == made_even
+        assert ("<S>" in start.problem.observable_names) == (not made_even)
+
+
+class Staggered(Tilted):
+    """A field that uniform configurations do not feel."""
+
+    def energy_and_gradient(self, x):
+        action, gradient = Phi4.energy_and_gradient(self, x)
+        sign = torch.tensor([1.0, -1.0]).double().repeat(x.shape[-1] // 2).expand_as(x)
+        return action - self.tilt * (sign * x).sum((-2, -1)), gradient - self.tilt * sign
+
+
+def test_an_action_is_even_only_if_that_of_all_fields_is():
+    energy = Staggered((2, 4), mass_squared=-4.0, coupling=1.0, tilt=0.3)
+    problem = LatticeProblem(replace(field((2, 4), -4.0, 1.0), energy=energy))
+    assert find_start(problem, Settings()).problem.well.even
+
+
+# ln Z by the transfer matrix, as above; from wells hardly different to one that is alone
+@pytest.mark.parametrize("tilt", [0.02, 0.3, 1.0])
+def test_partition_functions_with_unequal_wells(tilt):
+    energy = Tilted((2, 4), mass_squared=-4.0, coupling=1.0, tilt=tilt)
+    system = replace(field((2, 4), -4.0, 1.0), energy=energy)
+    result = hf.free_energy(system, seed=2)
+    exact = log_z(2, -4.0, 1.0, 40, length=4, tilt=tilt, shift=2.0)
+    assert result.grade == "A"
+    assert abs(result.value - exact) < 4.0 * result.stderr
+    assert result.stderr < 0.011
+    # a base in the wrong well alone would miss the other by as much
+    assert log_z(2, -4.0, 1.0, 40, length=4, tilt=0.0, shift=2.0) < exact - 0.006 * (tilt > 0.1)
+
+
+def test_the_gradient_of_an_action_made_even():
+    energy = Tilted((2, 2), mass_squared=-2.0, coupling=1.0, tilt=0.4)
+    whole = LatticeProblem(replace(field((2, 2), -2.0, 1.0), energy=energy))
+    problem = whole.in_well(Well(0.7, 1.3, even=True))
+    u = torch.randn(5, 4, generator=stream(0, "u"), dtype=torch.float64)
+    value, gradient = problem.target(u)
+    step = 1e-5 * torch.eye(4, dtype=torch.float64)
+    for k in range(4):
+        ahead, behind = problem.target(u + step[k])[0], problem.target(u - step[k])[0]
+        torch.testing.assert_close(gradient[:, k], (ahead - behind) / 2e-5, rtol=1e-7, atol=1e-6)
+    # both halves of both signs, together, are the given weight of a field and of its mirror image
+    phi = u + 0.7
+    parts = [problem.target(sign * phi - 0.7)[0] for sign in (1.0, -1.0)]
+    given = [whole.target(sign * phi)[0] for sign in (1.0, -1.0)]
+    torch.testing.assert_close(
+        torch.logaddexp(*(-p for p in parts)), torch.logaddexp(*(-g for g in given))
+    )
+    assert value.shape == (5,)
 
 
 def sampler_in_a_well(seed=0):
@@ -126,9 +179,12 @@ def test_checks_of_basins():
     for size, severity in ((1e-6, "soft"), (1e-2, "hard")):
         energy = Tilted((2, 4), mass_squared=-5.2, coupling=3.5, tilt=size)
         system = replace(sampler.problem.system, energy=energy)
-        sampler.problem = LatticeProblem(system, None, sampler.problem.well)
+        sampler.problem = LatticeProblem(system, None, sampler.problem.well._replace(even=False))
         (mirror,) = basin_checks(sampler, "self-consistent harmonic")
         assert (mirror.passed, mirror.severity) == (False, severity)
+        even = sampler.problem.well._replace(even=True)
+        sampler.problem = LatticeProblem(system, None, even)
+        assert not basin_checks(sampler, "self-consistent harmonic")
 
 
 @pytest.mark.parametrize(

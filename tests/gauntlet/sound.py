@@ -46,6 +46,16 @@ def field(case, method="auto"):
     return Sound("field", size, run, fields.exact_of(case))
 
 
+def tilted(case, tilt):
+    """Two unequal wells, as an energy of a user."""
+
+    def run(folder, seed):
+        return hf.free_energy(fields.own(folder, case, tilt=tilt), seed=seed, target_error=5e-3)
+
+    name = f"{case[0]} x {case[1]}, m^2 = {case[2]:g}, unequal wells"
+    return Sound("field", name, run, fields.exact_of(case, tilt))
+
+
 def density(name, manifold, u, exact=0.0):
     def run(folder, seed):
         return hf.free_energy(densities.density(folder, manifold, u), seed=seed)
@@ -107,6 +117,8 @@ SYSTEMS = [
     field((3, 3, 0.0, 1.0)),
     field((2, 8, 1.0, 2.0)),
     field((2, 4, 0.0, 1.0), "bar"),
+    field((2, 4, -4.0, 1.0)),
+    tilted((2, 4, -4.0, 1.0), 0.1),
     density("two cosines on T2", "T2", densities.smooth, densities.SMOOTH),
     density("two modes on T1", "T1", densities.circles(0.5, 1.0, 4.0)),
     density("two modes on T2", "T2", densities.circles(0.3, 1.0, 4.0)),
@@ -120,6 +132,6 @@ SYSTEMS = [
     pair("Python, AR(1) and a fitted map", 0.9, 4000, map=hf.GaussianFit()),
     Sound("states", "Python, three states", three, two_states.EXACT),
     openmm("wells, independent", 0.0, 400),
-    openmm("wells, AR(1) of tau 5", 0.8, 1000),
-    openmm("wells, AR(1) and a fitted map", 0.8, 1000, map=hf.GaussianFit()),
+    openmm("wells, AR(1) of tau 5", 0.8, 4000),
+    openmm("wells, AR(1) and a fitted map", 0.8, 4000, map=hf.GaussianFit()),
 ]

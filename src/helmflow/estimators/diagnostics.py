@@ -17,6 +17,10 @@ from helmflow.estimators.reweighting import log_sum_exp
 _EQUAL = 0.02
 """Of the largest weight: two per cent between the least and the largest of the tail."""
 
+_REACH = 0.3
+"""Of ``ln(largest weight / threshold) / ln M``, M weights above the threshold: below it the tail
+has ended before it could grow like a power, and bounded weights have a short tail."""
+
 
 def forward_ess(log_w: ArrayLike) -> float:
     """Effective number of samples seen from the target side, sensitive to missing modes.
@@ -37,7 +41,9 @@ def pareto_k(log_w: ArrayLike) -> float:
 
     Below 0.5 the weights have a finite variance, below 0.7 averages are usable, above they are
     not; +inf when a few weights dwarf all others, 0 when the largest weights are equal to a per
-    cent, whose tail can move no average.
+    cent, whose tail can move no average. The largest of M weights with a tail of shape k is about
+    M^k times their threshold: where it is less than M^0.3 times, k-hat is at most that exponent,
+    whatever noise makes of the fit.
     NaN below 26 weights: no tail to fit. Raises InputError for NaN or +inf.
     Source: A. Vehtari et al., J. Mach. Learn. Res. 25 (2024) 72, arXiv:1507.02646.
     """
@@ -57,7 +63,9 @@ def pareto_k(log_w: ArrayLike) -> float:
 
     # Not psislw, which takes the logarithm of *inverse* weights.
     weights = np.exp(values)[None, :]
-    return np.asarray(array_stats.pareto_khat(weights, r_eff=1.0, tail="right")).item()
+    shape = np.asarray(array_stats.pareto_khat(weights, r_eff=1.0, tail="right")).item()
+    reach = math.log(tail.max() / tail[0]) / math.log(n_tail) if tail[0] > 0.0 else math.inf
+    return min(shape, reach) if reach < _REACH else shape
 
 
 def acceptance_rate(log_w: ArrayLike) -> float:

@@ -50,23 +50,28 @@ class Analysis:
     one_sided: bool
 
     @property
-    def tails(self) -> tuple[float, ...]:
-        """Pareto k of the weights that carry samples to the base and to the target.
+    def end_tails(self) -> tuple[float, ...]:
+        """Pareto k of the weights that carry either of two nodes to the other; inf if unknown."""
+        diagnostics = self.rungs[0].both.diagnostics
+        return tuple(
+            diagnostics.get(f"pareto_k_{side}", math.inf) for side in ("forward", "reverse")
+        )
 
-        On a ladder these are the weights of the pooled samples of all nodes, as MBAR uses them;
-        for two nodes those of each end reweighted to the other. inf where k is unknown.
+    @property
+    def pooled_tails(self) -> tuple[float, ...]:
+        """Pareto k of the weights that carry the samples of all nodes to the base and the target.
+
+        As MBAR weighs them (BAR, for two nodes); inf where it found no answer.
         """
-        if len(self.rungs) == 1:
-            diagnostics = self.rungs[0].both.diagnostics
-            sides = ("forward", "reverse")
-            return tuple(diagnostics.get(f"pareto_k_{side}", math.inf) for side in sides)
-        if self.states is None:
+        if self.states is not None:
+            f = self.states.f_k
+        elif len(self.rungs) == 1:
+            f = np.array([0.0, self.rungs[0].both.value])
+        else:
             return (math.inf, math.inf)
         work = joined(self.samples.work)
         counts = np.log([w.size for w in self.samples.work])
-        mixture = logsumexp(
-            (counts + self.states.f_k)[:, None] - np.outer(self.samples.lam, work), axis=0
-        )
+        mixture = logsumexp((counts + f)[:, None] - np.outer(self.samples.lam, work), axis=0)
         return tuple(pareto_k(-self.samples.lam[end] * work - mixture) for end in (0, -1))
 
     @property

@@ -15,7 +15,7 @@ def basin_checks(sampler: LadderSampler, base_name: str) -> list[Check]:
         meaning = "fits without a stable Gaussian"
         checks.append(at_most("self-consistent base", 1.0, 0.0, meaning))
     problem = sampler.problem
-    if not (isinstance(problem, LatticeProblem) and sampler.n_chains):
+    if not (isinstance(problem, LatticeProblem) and sampler.n_chains) or problem.well.even:
         return checks
     u = sampler.target_configurations()
     affordable = problem.budget.left >= 2 * len(u) + 2 * len(AMPLITUDES) + 1

@@ -1,4 +1,4 @@
-"""Bases for fields whose symmetry phi -> -phi is broken: a Gaussian in one of the two wells."""
+"""Bases for fields with two wells, equal or not: a Gaussian in one of them."""
 
 import math
 
@@ -44,22 +44,24 @@ def base_in_a_well(
 ) -> tuple[LatticeProblem, Gaussian] | None:
     """The problem seen from a well at phi0 != 0 and the Gaussian closest to it there.
 
-    None where the target is not even in phi (measured), has no minimum at a uniform phi0 > 0, no
-    Gaussian is stable in it, or none is closer to the target than ``about_zero`` by `MARGIN`.
+    A target that is not even in phi (measured) is made so. None where it then has no minimum at a
+    uniform phi0 > 0, no Gaussian is stable in it, or none is closer to the target than
+    ``about_zero`` by `MARGIN`.
     """
     if not isinstance(problem, LatticeProblem):
         return None
     bottom = _bottom(problem)
     if bottom is None:
         return None
-    found = problem.in_well(Well(bottom))
+    drawn = about_zero.sample(EVEN_SAMPLES, stream(seed, "reversed fields"))
+    well = Well(bottom, even=asymmetry(problem, drawn) > SYMMETRY.soft)
+    found = problem.in_well(well)
     try:
         stiffness = force_constants(found.target, problem.symmetry, step=STEP * bottom)
         start = Gaussian(stiffness, cells=problem.symmetry.cells)
-        drawn = start.sample(EVEN_SAMPLES, stream(seed, "reversed fields"))
-        found = problem.in_well(_divided(bottom, start))
+        found = problem.in_well(_divided(well, start))
         to_beat = bound(problem, about_zero, seed)
-        if asymmetry(found, drawn) > SYMMETRY.soft or bound(found, start, seed) > to_beat:
+        if bound(found, start, seed) > to_beat:
             return None
         follow = _Follow(found)
         iterations, n_samples = FIT
@@ -107,7 +109,8 @@ def _widened(
     stiffness = 1.0 / (n_sites * (p @ (mean - shift).square()).item())
     precision = base.precision + (stiffness - _uniform_stiffness(base)) / n_sites
     wide = Gaussian(precision, cells=base.cells)
-    return problem.in_well(_divided(centre + shift, wide)), wide
+    shifted = problem.well._replace(centre=centre + shift)
+    return problem.in_well(_divided(shifted, wide)), wide
 
 
 class _Follow:
@@ -117,14 +120,15 @@ class _Follow:
         self.problem = problem
 
     def __call__(self, base: Gaussian, pull: torch.Tensor) -> ValueAndGradient:
-        centre = self.problem.well.centre - pull.mean().item() / _uniform_stiffness(base)
-        self.problem = self.problem.in_well(_divided(centre, base))
+        well = self.problem.well
+        centre = well.centre - pull.mean().item() / _uniform_stiffness(base)
+        self.problem = self.problem.in_well(_divided(well._replace(centre=centre), base))
         return self.problem.target
 
 
-def _divided(centre: float, base: Gaussian) -> Well:
+def _divided(well: Well, base: Gaussian) -> Well:
     """The division in which the base's mixture with its mirror image has the base as a part."""
-    return Well(centre, 2.0 * centre * _uniform_stiffness(base))
+    return well._replace(slope=2.0 * well.centre * _uniform_stiffness(base))
 
 
 def _uniform_stiffness(base: Gaussian) -> float:
@@ -133,12 +137,19 @@ def _uniform_stiffness(base: Gaussian) -> float:
 
 
 def _bottom(problem: LatticeProblem) -> float | None:
-    """Uniform phi0 > 0 of least action, or None where phi = 0 has less."""
-    uniform = AMPLITUDES[:, None].expand(-1, math.prod(problem.shape)).contiguous()
-    action = problem.target(uniform)[0]
-    at_zero = problem.target(torch.zeros_like(uniform[:1]))[0]
-    lowest = int(action.argmin())
-    return AMPLITUDES[lowest].item() if action[lowest] < at_zero else None
+    """Uniform phi0 > 0 of least action, made even, or None where phi = 0 has less."""
+    action = _uniform(problem)
+    n = len(AMPLITUDES)
+    even = -torch.logaddexp(-action[n + 1 :], -action[:n].flip(0)) + math.log(2.0)
+    lowest = int(even.argmin())
+    return AMPLITUDES[lowest].item() if even[lowest] < action[n] else None
+
+
+def _uniform(problem: LatticeProblem) -> torch.Tensor:
+    """Action of the uniform fields -`AMPLITUDES`, 0 and `AMPLITUDES`, as given."""
+    amplitudes = torch.cat([-AMPLITUDES.flip(0), torch.zeros(1).double(), AMPLITUDES])
+    fields = amplitudes[:, None].expand(-1, math.prod(problem.shape)).contiguous()
+    return problem.in_well(WHOLE).target(fields)[0]
 
 
 def barrier_of_unequal_wells(problem: LatticeProblem, u: torch.Tensor) -> float:
@@ -147,10 +158,7 @@ def barrier_of_unequal_wells(problem: LatticeProblem, u: torch.Tensor) -> float:
     0 where there is one well, where u (batch, V) shows that they mirror each other, and where the
     shallower one is too high to matter.
     """
-    amplitudes = torch.cat([-AMPLITUDES.flip(0), torch.zeros(1).double(), AMPLITUDES])
-    uniform = amplitudes[:, None].expand(-1, math.prod(problem.shape)).contiguous()
-    action = problem.in_well(WHOLE).target(uniform)[0]
-    zero = len(AMPLITUDES)
+    action, zero = _uniform(problem), len(AMPLITUDES)
     wells = sorted((int(action[:zero].argmin()), zero + int(action[zero:].argmin())))
     bottoms = action[wells]
     top, higher = action[wells[0] : wells[1] + 1].max(), bottoms.max()

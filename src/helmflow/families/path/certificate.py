@@ -34,13 +34,18 @@ TINY = 1e-300
 """Probability that stands for zero."""
 
 
-def certificate(analysis: Analysis, *, goal: float, displaced: float | None) -> list[Check]:
-    """Checks of one run; ``goal`` is the error asked for, kT for the whole system."""
+def certificate(
+    analysis: Analysis, *, goal: float, displaced: float | None, learned: bool
+) -> list[Check]:
+    """Checks of one run; ``goal`` is the error asked for, kT for the whole system.
+
+    ``learned``: whether the base is a flow, whose own weights are then judged.
+    """
     checks = [
         target_error(analysis.statistical, goal),
         effective_samples(analysis.n_eff, "fewest of all nodes"),
     ]
-    checks += _one_sided(analysis) if analysis.one_sided else _two_sided(analysis)
+    checks += _one_sided(analysis) if analysis.one_sided else _two_sided(analysis, learned)
     if analysis.integral is not None:
         checks += _integral(analysis, goal)
     checks += _chains(analysis)
@@ -59,15 +64,17 @@ def _one_sided(analysis: Analysis) -> list[Check]:
     ]
 
 
-def _two_sided(analysis: Analysis) -> list[Check]:
+def _two_sided(analysis: Analysis, learned: bool) -> list[Check]:
     up, down = climb(analysis.rungs, "up"), climb(analysis.rungs, "down")
     least = min(rung.both.diagnostics["overlap"] for rung in analysis.rungs)
     sizes = [w.size for w in analysis.samples.work]
-    n = min(sizes) if len(sizes) == 2 else sum(sizes)
+    tails, n = analysis.pooled_tails, sum(sizes)
+    if learned:
+        tails, n = analysis.end_tails, min(sizes)
     return [
         agreement("forward against reverse", up, down),
         overlap(least, "least of neighbouring nodes"),
-        pareto_tail(max(analysis.tails), n, "weights to base and to target"),
+        pareto_tail(max(tails), n, "weights to base and to target"),
     ]
 
 

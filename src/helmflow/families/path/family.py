@@ -78,9 +78,9 @@ class PathFamily(Family):
         sampler = _sampler(problem, base, flow, rounds, run)
         sample_in_rounds(sampler, rounds, run)
         sampler, rounds = _refined(problem, base, sampler, rounds, run)
-        analysis, checks = _judged(sampler, goal, run)
+        analysis, checks = _judged(sampler, goal, run, flow)
         if failed_by_chance(checks) and sample_again(sampler, rounds, run):
-            analysis, checks = _judged(sampler, goal, run)
+            analysis, checks = _judged(sampler, goal, run, flow)
         if sampler.n_chains:
             trial.lines = sampler.target_configurations()
         learned = None if flow is None else flow.path.estimate
@@ -100,10 +100,13 @@ class PathFamily(Family):
         return stored_flow(problem, base, run), lambda u: problem.target(u)[0]
 
 
-def _judged(sampler: LadderSampler, goal: float, run: Run) -> tuple[Analysis, list[Check]]:
+def _judged(
+    sampler: LadderSampler, goal: float, run: Run, flow: PreparedFlow | None
+) -> tuple[Analysis, list[Check]]:
     run.tell("cross-check", 0.0)
-    analysis = analyse(sampler.samples())
-    return analysis, certificate(analysis, goal=goal, displaced=sampler.displaced_fraction())
+    analysis, displaced = analyse(sampler.samples()), sampler.displaced_fraction()
+    learned = flow is not None
+    return analysis, certificate(analysis, goal=goal, displaced=displaced, learned=learned)
 
 
 def _may_refine(plan: Plan, run: Run) -> bool:

@@ -29,32 +29,48 @@ BLOCK_FLIPS = 8
 class LatticeProblem(Problem):
     """A scalar field phi on V sites; u = phi - ``well.centre``, flattened to V.
 
-    With a slope the target is one half of exp(-S) and counts twice (`Well`).
+    With a slope the target is one half of exp(-S) and counts twice; of an action that is not even,
+    of its mean with its mirror image (`Well`).
     """
 
     noun = "field"
     n_translations = 0
-    observable_names = ("<phi^2>", "chi_2 = V <mean(phi)^2>", "<S>")
     fit_iterations = 12
 
     def __init__(self, system: System, budget: Budget | None = None, well: Well = WHOLE) -> None:
         super().__init__(system, budget)
         self.well = well
         self.n_jumps = BLOCK_FLIPS if well.centre else 0
+        # an action that was made even knows nothing of the average of the given one
+        action = () if well.even else ("<S>",)
+        self.observable_names = ("<phi^2>", "chi_2 = V <mean(phi)^2>", *action)
         self.shape = system.shape
         self.isotropic = bool(getattr(system.energy, "isotropic", False))
         self.symmetry = lattice_symmetry(self.shape, isotropic=self.isotropic)
 
     def target(self, u: Tensor) -> tuple[Values, Tensor]:
         """Action (batch,) and its gradient (batch, V)."""
-        self.budget.spend(len(u))
         phi = self.well.field(u)
+        action, gradient = self._even(phi) if self.well.even else self._action(phi)
+        potential, slope = self.well.half(phi)
+        return action + potential, gradient + slope
+
+    def _action(self, phi: Tensor) -> tuple[Values, Tensor]:
+        self.budget.spend(len(phi))
         fields = phi.view(-1, *self.shape)
         action, gradient = self.system.energy.energy_and_gradient(fields)
         require_gradients(gradient, fields, "potential")
-        potential, slope = self.well.half(phi)
-        gradient = self.system.beta * gradient.reshape(u.shape) + slope
-        return self.system.beta * action + potential, gradient
+        beta = self.system.beta
+        return beta * action, beta * gradient.reshape(phi.shape)
+
+    def _even(self, phi: Tensor) -> tuple[Values, Tensor]:
+        """-ln of the mean of exp(-S) over a field and its mirror image."""
+        action, gradient = self._action(torch.cat([phi, -phi]))
+        both = -action.view(2, -1)
+        share = both.softmax(0)[:, :, None]
+        there, mirrored = gradient.view(2, *phi.shape)
+        mean = math.log(2.0) - both.logsumexp(0)
+        return mean, share[0] * there - share[1] * mirrored
 
     def jump(self, u: Tensor, generator: Generator) -> Tensor:
         """The field with the sign of one block reversed."""
@@ -102,7 +118,7 @@ class LatticeProblem(Problem):
         return 0.0
 
     def observe(self, u: Tensor, potential: Values) -> Tensor:
-        """<phi^2>, two-point susceptibility and action: (3, batch)."""
+        """<phi^2>, susceptibility and, if it is the given one, action: (2 or 3, batch)."""
         phi, volume = self.well.field(u), u.shape[1]
-        action = potential - self.well.half(phi)[0]
-        return torch.stack([phi.square().mean(1), volume * phi.mean(1).square(), action])
+        action = [] if self.well.even else [potential - self.well.half(phi)[0]]
+        return torch.stack([phi.square().mean(1), volume * phi.mean(1).square(), *action])

@@ -18,11 +18,17 @@ class Well(NamedTuple):
 
     because the two parts of 1 = 1/(1 + exp(-a M)) + 1/(1 + exp(a M)) contribute the same. The last
     integrand has one well where exp(-S) has two, so a Gaussian about ``centre`` covers it, and
-    averages of even functions of phi are those under exp(-S). Slope 0 divides nothing.
+    averages of even functions of phi are those under exp(-S). Slope 0 divides nothing. For every
+    other action, too, once it is made ``even``,
+
+        S -> -ln [(exp(-S(phi)) + exp(-S(-phi))) / 2],
+
+    which has the same Z and the same averages of even functions.
     """
 
     centre: float = 0.0
     slope: float = 0.0
+    even: bool = False
 
     def field(self, u: Tensor) -> Tensor:
         """phi of u (batch, V)."""
