@@ -149,6 +149,17 @@ def test_several_states(files, tmp_path):
         assert work["u_kn"].shape == (2, 800)
 
 
+def test_frames_from_before_equilibrium_are_left_out_if_asked(files, tmp_path):
+    done = call(files, "--out", str(tmp_path / "run"), "--json", "--start", "auto")
+    assert done.exit_code in (0, 1), done.output
+    result = json.loads(done.stdout)
+    (check,) = [c for c in result["checks"] if c["name"] == "frames before equilibrium"]
+    assert check["passed"]
+    assert "of 400 frames left out" in check["explanation"]
+    assert abs(result["value"] - pair.DELTA_F) < 5 * result["stderr"]
+    assert 'start = "auto"' in (tmp_path / "run" / "settings.toml").read_text()
+
+
 def with_system(folder, files, change):
     system = pair.systems()[0]
     change(system)
@@ -231,6 +242,10 @@ MISTAKES = {
     "traj-a: expected a readable trajectory": file_with("--traj-a", b"CORD but not really"),
     "which is not there": lambda folder, files: files | {"--traj-a": str(folder / "no.dcd")},
     "an OpenMM System as XML": file_with("--system-b", b"<State/>"),
+    "start: expected a number of frames, or auto": lambda _, files: files | {"--start": "soon"},
+    "start: expected a number of frames with --shard": lambda _, files: (
+        files | {"--start": "auto", "--shard": "1/2"}
+    ),
     "temperature: expected": lambda _, files: files | {"--temperature": "-1"},
 }
 

@@ -23,6 +23,7 @@ _HOME = {
     "ThermodynamicState": "helmflow.thermo",
     "bar": "helmflow.estimators.bar",
     "check_energy": "helmflow.doctor",
+    "equilibration": "helmflow.estimators.equilibration",
     "density_work": "helmflow.generalised_work",
     "fep": "helmflow.estimators.fep",
     "fit_samples": "helmflow.families.density.from_samples",

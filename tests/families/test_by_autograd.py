@@ -49,7 +49,11 @@ def test_another_unit_or_temperature_is_an_f(factor):
     x, y = chain(0, 2000, 1.0), chain(1, 2000, 0.5)
     result = grade_of(u_a, lambda x: factor * 2.0 * x.square().sum(1), x, y)
     assert result.grade == "F"
-    assert checks_of(result, "B")[0].severity == "hard"
+    (check,) = checks_of(result, "B")
+    assert check.severity == "hard"
+    named = {2.494: "k_B T at 298 K in kJ/mol", 4.184: "kcal beside kJ"}
+    assert named.get(factor, "where significant") in check.explanation
+    assert ("?" in check.explanation) == (factor in (0.25, *named))
     assert checks_of(result, "A")[0].passed
 
 

@@ -1,8 +1,14 @@
 """Whether a ladder has enough nodes, and how many a finer one gets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+import helmflow as hf
+from helmflow.energies.phi4 import Phi4
+from helmflow.errors import EnergyError
 from helmflow.estimators.nodes import Ladder, Nodes
 from helmflow.families.path.analysis import too_coarse
 from helmflow.families.path.plan import GAP, NODES, finer
@@ -34,3 +40,23 @@ def test_a_finer_ladder_has_nodes_where_the_work_fluctuates(rng, stiffness):
         spread = np.interp(middle, samples.lam, [w.std() for w in samples.work])
         assert (np.diff(lam) * spread).max() <= GAP
     assert finer(springs(rng, 20, stiffness)) == NODES[1]
+
+
+class NowAndThen(Phi4):
+    """phi^4 of which one energy in 100 is far too low: who holds one does not move any more."""
+
+    def energy_and_gradient(self, x):
+        value, slope = super().energy_and_gradient(x)
+        value = value.clone()
+        if len(x) > 40:  # not in the trial before the first sweep
+            value[torch.rand(len(x), generator=self.generator) < 0.01] -= 100.0
+        return value, slope
+
+
+def test_chains_that_hold_an_energy_that_is_not_theirs_are_told():
+    known = hf.load_system("lattice/phi4_4")
+    energy = NowAndThen((4, 4), mass_squared=1.0, coupling=1.0)
+    energy.generator = torch.Generator().manual_seed(0)
+    system = replace(known, energy=energy, references=())
+    with pytest.raises(EnergyError, match="not the same in every call"):
+        hf.free_energy(system, seed=0)

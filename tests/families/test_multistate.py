@@ -97,3 +97,33 @@ def test_forces_tell_which_samples_are_not_of_their_state():
     assert belong[0].passed
     assert not belong[2].passed
     assert wrong.result.grade == "F"
+
+
+def test_a_drift_at_the_beginning_is_left_out_if_asked():
+    states = ladder(3)
+    generator = torch.Generator().manual_seed(0)
+    drift = 4.0 * torch.exp(-torch.arange(2000.0).double() / 50.0)[:, None]
+    samples = [state.sample(2000, generator) + drift for state in states]
+    u = [s.reduced_potential for s in states]
+    exact = states[-1].free_energy - states[0].free_energy
+    all_of_it, settled = (multistate(u, samples, equilibrate=e).result for e in (False, True))
+    assert_consistent(settled.value, settled.stderr, exact, resolve=0.2)
+    assert settled.grade == "A"
+    assert settled.stderr < 0.8 * all_of_it.stderr
+    (check,) = [c for c in settled.checks if c.name == "frames before equilibrium"]
+    assert 50 <= check.value * 2000 < 1000
+    assert "frames left out" in check.explanation
+
+
+def test_series_of_replicas_are_named():
+    states = ladder(3)
+    generator = torch.Generator().manual_seed(0)
+    of_states = torch.stack([state.sample(600, generator) for state in states])
+    # replicas that visit every state in turn
+    turns = torch.stack([torch.roll(torch.arange(600) % 3, k) for k in range(3)])
+    replicas = [of_states[turn, torch.arange(600)] for turn in turns]
+    found = multistate([s.reduced_potential for s in states], replicas).result
+    assert found.grade == "F"
+    (check,) = [c for c in found.checks if c.name == "forward against reverse"]
+    assert not check.passed
+    assert "not sorted by state" in check.explanation

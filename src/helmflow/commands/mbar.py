@@ -20,6 +20,7 @@ from helmflow.commands.openmm_inputs import (
     Threads,
     Topology,
     inputs,
+    reading_of,
     silent_libraries,
     workers,
 )
@@ -40,16 +41,16 @@ def mbar(
     seed: Seed = 0,
     platform: Platform = "CPU",
     threads: Threads = 1,
-    start: Start = 0,
+    start: Start = "0",
     stride: Stride = 1,
     as_json: AsJson = False,
 ) -> None:
     """Free energies of several sampled OpenMM states, in the order given."""
     with mistakes_in_one_line(), workers(threads) as executor:
         from helmflow.families.two_states.multistate import multistate
-        from helmflow.families.two_states.openmm_files import Reading, joint_notes, read_states
+        from helmflow.families.two_states.openmm_files import joint_notes, read_states
 
-        reading = Reading(start, stride, platform, executor)
+        reading = reading_of(start, stride, platform, executor)
         with silent_libraries():
             sampled = read_states(
                 [(f"system {k}", path) for k, path in enumerate(system)],
@@ -63,7 +64,14 @@ def mbar(
         def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
             states, samples = [s.state for s in sampled], [s.samples for s in sampled]
             notes = joint_notes(sampled)
-            computed = multistate(states, samples, seed=seed, name=out.name, notes=notes)
+            computed = multistate(
+                states,
+                samples,
+                seed=seed,
+                equilibrate=reading.equilibrate,
+                name=out.name,
+                notes=notes,
+            )
             return computed.result, computed.arrays()
 
         settings = inputs(temperature, pressure, seed, threads, reading)

@@ -25,7 +25,9 @@ Seed = Annotated[int, typer.Option(help="Of every random number.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print result.json instead.")]
 Platform = Annotated[str, typer.Option(help="OpenMM platform; Reference is double precision.")]
 Threads = Annotated[int, typer.Option(min=1, help="Configurations evaluated at a time.")]
-Start = Annotated[int, typer.Option(min=0, help="First frame used (equilibration ends).")]
+Start = Annotated[
+    str, typer.Option(help="First frame used, or auto: where energies have settled.")
+]
 Stride = Annotated[int, typer.Option(min=1, help="Every n-th frame is used.")]
 
 
@@ -39,10 +41,22 @@ def inputs(
         "seed": seed,
         "platform": reading.platform,
         "threads": threads,
-        "start": reading.start,
+        "start": "auto" if reading.equilibrate else reading.start,
         "stride": reading.stride,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def reading_of(start: str, stride: int, platform: str, executor: "Executor | None") -> "Reading":
+    """What these options say; raises InputError for a start that is neither a frame nor auto."""
+    from helmflow.errors import InputError
+    from helmflow.families.two_states.openmm_files import Reading
+
+    if start == "auto":
+        return Reading(0, stride, platform, executor, equilibrate=True)
+    if not start.isdecimal():
+        raise InputError("start", "a number of frames, or auto", start)
+    return Reading(int(start), stride, platform, executor)
 
 
 @contextmanager

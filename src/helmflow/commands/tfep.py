@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -21,6 +21,7 @@ from helmflow.commands.openmm_inputs import (
     Threads,
     Topology,
     inputs,
+    reading_of,
     silent_libraries,
     workers,
 )
@@ -28,6 +29,7 @@ from helmflow.commands.openmm_inputs import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from helmflow.families.two_states.shards import Shard
     from helmflow.results import Result
 
 Steps = Annotated[int, typer.Option(min=1, help="Of training: --map trained, periodic, refined.")]
@@ -38,7 +40,7 @@ Solute = Annotated[
         "refined. Default: those whose parameters change."
     ),
 ]
-Shard = Annotated[
+Part = Annotated[
     str, typer.Option(help="i/n: compute only this part of the works, for `helmflow merge`.")
 ]
 
@@ -70,22 +72,24 @@ def tfep(
     ),
     steps: Steps = 600,
     solute: Solute = "",
-    shard: Shard = "",
+    shard: Part = "",
     out: Out = Path("runs/tfep"),
     seed: Seed = 0,
     platform: Platform = "CPU",
     threads: Threads = 1,
-    start: Start = 0,
+    start: Start = "0",
     stride: Stride = 1,
     as_json: AsJson = False,
 ) -> None:
     """Free-energy difference of two sampled OpenMM states, without and with a map."""
     with mistakes_in_one_line(), workers(threads) as executor:
-        from helmflow.families.two_states.openmm_files import Reading, joint_notes, read_states
+        from helmflow.errors import InputError
+        from helmflow.families.two_states.openmm_files import joint_notes, read_states
         from helmflow.families.two_states.openmm_maps import choose_map
+        from helmflow.families.two_states.shards import work_shard
         from helmflow.families.two_states.targeted import targeted_fep
 
-        reading = Reading(start, stride, platform, executor)
+        reading = reading_of(start, stride, platform, executor)
         with silent_libraries():
             a, b = read_states(
                 [("system-a", system_a), ("system-b", system_b)],
@@ -98,15 +102,17 @@ def tfep(
         fit, notes = choose_map(map_.value, a, b, steps, solute), joint_notes([a, b])
         pair = (a.state, b.state, a.samples, b.samples)
         if shard:
-            from helmflow.families.two_states.shard_files import save_shard
-            from helmflow.families.two_states.shards import work_shard
-
-            made = work_shard(*pair, part=_part(shard), map=fit, seed=seed, notes=notes)
-            typer.echo(f"wrote {save_shard(out, made)}")
-            raise typer.Exit
+            if reading.equilibrate:
+                raise InputError("start", "a number of frames with --shard", start)
+            _write_shard(
+                out, work_shard(*pair, part=_part(shard), map=fit, seed=seed, notes=notes)
+            )
 
         def compute() -> "tuple[Result, Mapping[str, np.ndarray]]":
-            compared = targeted_fep(*pair, map=fit, seed=seed, name=out.name, notes=notes)
+            settle, name = reading.equilibrate, out.name
+            compared = targeted_fep(
+                *pair, map=fit, seed=seed, equilibrate=settle, name=name, notes=notes
+            )
             return compared.result, compared.arrays()
 
         settings = {"map": map_.value, "steps": steps, "solute": solute}
@@ -134,6 +140,13 @@ def merge(
 
         files = sorted(shards.glob("shard-*.npz"))
         carry_out(out, files, {"seed": seed}, compute, as_json=as_json)
+
+
+def _write_shard(out: Path, made: "Shard") -> NoReturn:
+    from helmflow.families.two_states.shard_files import save_shard
+
+    typer.echo(f"wrote {save_shard(out, made)}")
+    raise typer.Exit
 
 
 def _part(text: str) -> tuple[int, int]:

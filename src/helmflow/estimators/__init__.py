@@ -10,6 +10,7 @@ from helmflow.estimators.diagnostics import (
     rejection_tau,
     work_bounds,
 )
+from helmflow.estimators.equilibration import Equilibration, equilibration
 from helmflow.estimators.estimate import Estimate, format_uncertainty
 from helmflow.estimators.fep import fep
 from helmflow.estimators.mbar import MultistateEstimate, mbar
@@ -17,11 +18,13 @@ from helmflow.estimators.reweighting import kish_ess, log_mean_exp, log_sum_exp,
 
 __all__ = [
     "Autocorrelation",
+    "Equilibration",
     "Estimate",
     "MultistateEstimate",
     "acceptance_error",
     "acceptance_rate",
     "bar",
+    "equilibration",
     "fep",
     "format_uncertainty",
     "forward_ess",

@@ -33,6 +33,7 @@ from helmflow.skeleton.limits import (
     OVERLAP,
     PARETO_K,
     SYMMETRY,
+    UNEQUILIBRATED,
     Limit,
 )
 
@@ -261,6 +262,13 @@ def samples_left_out(n_lost: int, n_kept: int) -> list[Check]:
         return []
     part, meaning = n_lost / (n_lost + n_kept), "no finite energy of their own"
     return [within("samples left out", part, LEFT_OUT, meaning)]
+
+
+def equilibrated(parts: Mapping[str, tuple[float, str]]) -> Check:
+    """Whether most of every series is left; by state the part left out, and what that gained."""
+    worst = max(part for part, _ in parts.values())
+    meaning = "; ".join(f"{state}: {what}" for state, (_, what) in parts.items())
+    return within("frames before equilibrium", worst, UNEQUILIBRATED, meaning)
 
 
 def failed_energies(n_failed: int, n: int) -> list[Check]:

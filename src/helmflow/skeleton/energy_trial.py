@@ -71,12 +71,7 @@ class EnergyTrial:
 
         Raises EnergyError where they differ by more than the error asked for can bear.
         """
-        off = moved(values, self._values(x.flip(0)).flip(0))
-        if off > ENERGY_CHANGES.hard * self.goal:
-            raise EnergyError(
-                "the energy of one configuration is not the same in every call: "
-                f"results would move by {off:.3g} kT"
-            )
+        require_repeating(moved(values, self._values(x.flip(0)).flip(0)), self.goal)
 
     def witness(self, x: Configs, values: Values) -> None:
         """Remember energies (n,) that the run was given, to ask for them once more at the end."""
@@ -124,6 +119,15 @@ class EnergyTrial:
         if found.broken:
             expected = f"forces that are its gradient (to {found.limit:.2g} kT on a thermal path)"
             raise InputError(FIELD, expected, f"a {found}")
+
+
+def require_repeating(off: float, goal: float) -> None:
+    """Raise EnergyError if a result would move by ``off``, more than the error asked for bears."""
+    if off > ENERGY_CHANGES.hard * goal:
+        raise EnergyError(
+            "the energy of one configuration is not the same in every call: "
+            f"results would move by {off:.3g} kT"
+        )
 
 
 def moved(old: Values, new: Tensor) -> float:

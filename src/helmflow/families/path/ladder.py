@@ -13,9 +13,12 @@ from helmflow.families.path.problem import Problem
 from helmflow.fields.base import GradientField, Point
 from helmflow.results import Observable
 from helmflow.samplers.hmc import ChainState, InterpolatedHMC
+from helmflow.skeleton.energy_trial import moved
 from helmflow.skeleton.run import Run
 
 MAX_KICKS = 64
+SUSPICIOUS = 16
+"""Kicks that few energies need: chains that do not move may hold one that is not theirs."""
 ACCEPTANCE = (0.55, 0.97)
 """Mean acceptance of the least accepting node outside which the number of kicks changes."""
 
@@ -62,6 +65,7 @@ class LadderSampler:
         self._draw = InterpolatedHMC(base, problem.target, column_lam[: self.n_base])
         self.n_kicks = 3
         self.records = Records()
+        self.moved = 0.0  # kT, by energies that were others when asked for again
         self._state: ChainState | None = None
         self._z: Tensor | None = None  # where restored chains are, until they move
         self._cost: float | None = None
@@ -141,12 +145,21 @@ class LadderSampler:
         if rate >= ACCEPTANCE[0] or self.n_kicks >= MAX_KICKS:
             return False
         self.n_kicks += max(1, self.n_kicks // 4)
+        if self.n_kicks > SUSPICIOUS:
+            self._ask_again()
         return True
+
+    def _ask_again(self) -> ChainState:
+        """The chains with energies that are asked for once more, and compared."""
+        again = self._hmc.init(self._whitened())
+        if self._state is not None and len(again.z):
+            self.moved = max(self.moved, moved(self._state.potential, again.potential))
+        return again
 
     def sample(self, n_sweeps: int) -> None:
         """Record ``n_sweeps`` sweeps: one trajectory of every chain and fresh base draws."""
         # Recomputed as after a restart, so that interrupted and whole runs agree bit for bit.
-        self._state = self._hmc.init(self._whitened())
+        self._state = self._ask_again()
         before = self.problem.budget.evaluations
         for _ in range(n_sweeps):
             if len(self._state.z):

@@ -8,6 +8,7 @@ from helmflow.families.path.analysis import effective_samples, headline, too_coa
 from helmflow.families.path.ladder import LadderSampler
 from helmflow.families.path.plan import Plan
 from helmflow.skeleton.budget import BudgetError
+from helmflow.skeleton.energy_trial import require_repeating
 from helmflow.skeleton.kept import Form, Kept
 from helmflow.skeleton.limits import EFFECTIVE_SAMPLES
 from helmflow.skeleton.run import Run, Stage
@@ -87,6 +88,7 @@ class _Rounds:
             if sweeps == 0:
                 break
             self.sampler.sample(sweeps)
+            require_repeating(self.sampler.moved, self.plan.goal)
             self.pending -= sweeps
             current = self._report()
             if not self.pending:
@@ -120,6 +122,7 @@ class _Rounds:
             raise BudgetError("max_evaluations", f"at least {total}", budget.limit)
 
     def _burnt(self, done: int, total: int) -> None:
+        require_repeating(self.sampler.moved, self.plan.goal)
         self.run.tell("burn-in", done, total, f"{self.sampler.n_kicks} kicks")
 
     def _wanted(self, current: Estimate) -> int:

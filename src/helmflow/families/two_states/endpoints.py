@@ -153,6 +153,11 @@ class End:
         """Work (n,) to the other state without a map."""
         return (self.u_other - self.u_own).numpy()
 
+    def since(self, start: int) -> Self:
+        """The samples from this one on."""
+        cut = slice(start, None)
+        return replace(self, x=self.x[cut], u_own=self.u_own[cut], u_other=self.u_other[cut])
+
     def part(self, start: float, stop: float) -> Self:
         """The samples between two fractions of the series."""
         cut = slice(round(start * len(self.x)), round(stop * len(self.x)))

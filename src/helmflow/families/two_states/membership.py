@@ -49,6 +49,17 @@ CHUNK = 1e6
 FRAMES = 64
 """Configurations from which stiff pairs are known."""
 
+FACTORS = {
+    4.184: "kcal beside kJ",
+    2.479: "k_B T at 298 K in kJ/mol",
+    0.5925: "k_B T at 298 K in kcal/mol",
+    0.025693: "k_B T at 298 K in eV",
+}
+"""By how much forces are too large, or too small, when energies are in another unit."""
+
+ALIKE = 0.05
+"""Relative difference from such a factor, which covers temperatures between 285 and 310 K."""
+
 SIGNIFICANT = 4.0
 """Standard errors from one at which a ratio of temperatures is no matter of chance."""
 
@@ -116,11 +127,9 @@ def checks_of_series(name: str, series: Array) -> list[Check]:
     """Those of one state from its `field_series`, of all samples looked at in time order."""
     excess = [_excess(push, divergence) for push, divergence in series.transpose(1, 2, 0)]
     what, meaning = "relative error of their configurational temperature", "where significant"
-    checks = [
-        of_their_state(
-            f"samples of {name} are at their state", max(excess[:FIELDS]), f"{what}, {meaning}"
-        )
-    ]
+    worst = int(np.argmax(excess[:FIELDS]))
+    belong, text = f"samples of {name} are at their state", f"{what}, {meaning}"
+    checks = [of_their_state(belong, excess[worst], text + _unit(series[:, worst]))]
     if excess[FIELDS:]:
         what = "relative error of the virial and of how the volume fluctuates"
         volumes = f"volumes of {name} are of their pressure"
@@ -171,6 +180,17 @@ def field_series(state: State, x: Configs, rows: Array) -> Array | None:
         return fields
     of_finite = np.concatenate([rows[:0], *finite])
     return np.concatenate([fields, volume_series(state.energy, state.beta, whole, of_finite)], 1)
+
+
+def _unit(series: Array) -> str:
+    """The unit that explains the ratio of v . grad u and div v (n, 2), if one does."""
+    push, divergence = np.nanmean(series, 0)
+    ratio = abs(push / divergence) if divergence else 1.0
+    for factor, what in FACTORS.items():
+        for power, name in ((1, f"{factor:g}"), (-1, f"1/{factor:g}")):
+            if abs(ratio * factor**-power - 1.0) < ALIKE:
+                return f"; forces are {ratio:.3g} times what samples show, about {name}: {what}?"
+    return ""
 
 
 def _excess(push: Array, divergence: Array) -> float:

@@ -14,6 +14,7 @@ from helmflow.families.two_states.boxes import barostat_checks, share_a_box
 from helmflow.families.two_states.comparable import check_comparable
 from helmflow.families.two_states.difference import convention_of, difference, temperature_of
 from helmflow.families.two_states.endpoints import State, as_samples, reduced_potential
+from helmflow.families.two_states.equilibrium import left_out, settled
 from helmflow.families.two_states.membership import membership_checks
 from helmflow.families.two_states.repeats import Repeats
 from helmflow.families.two_states.tables import Tables
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray
+
+REPLICAS = (
+    "; samples of all states have one distribution, as series of replicas have that were not "
+    "sorted by state"
+)
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,18 @@ def multistate(
     samples: Sequence[Tensor],
     *,
     seed: int = 0,
+    equilibrate: bool = False,
     name: str = "states",
     notes: Sequence[Check] = (),
 ) -> MultistateResult:
     """MBAR over K states, cross-checked by BAR between neighbours.
 
     ``samples[k]`` (n_k, ...) are from state k, in time order; neighbours in the list should
-    overlap. Samples without a finite energy in their own state are left out. ``notes`` are checks
-    of where the samples come from, which are graded with the others. Raises
-    ``InputError`` for fewer than two states, samples of different shapes, or several boxes.
+    overlap. Samples without a finite energy in their own state are left out, and
+    with ``equilibrate`` what comes before the energies of a series have settled (see
+    `equilibration`). ``notes`` are checks of where the samples come from, which are graded with
+    the others. Raises ``InputError`` for fewer than two states, samples of different shapes, or
+    several boxes.
     """
     run = Run.in_memory(name, seed)
     if len(states) < 2 or len(states) != len(samples):
@@ -111,6 +120,9 @@ def multistate(
     if not share_a_box(*states):
         raise InputError("system", "one box for all states, as there are no maps", "several")
     potentials, own_samples, notes_of_energies = _evaluated(states, samples, run)
+    if equilibrate:
+        potentials, own_samples, settling = _equilibrated(potentials, own_samples)
+        notes_of_energies.append(settling)
     names = [str(k) for k in range(len(states))]
     repeats = Repeats.of(names, own_samples)
     tables = Tables(tuple(potentials), repeats.times)
@@ -153,6 +165,20 @@ def _evaluated(
     return potentials, own_samples, notes
 
 
+def _equilibrated(
+    potentials: Sequence[Array], samples: Sequence[Configs]
+) -> tuple[list[Array], list[Configs], Check]:
+    """Every series from where its energy, and the works to its neighbours, have settled."""
+    found = {}
+    for k, table in enumerate(potentials):
+        near = [j for j in (k - 1, k + 1) if 0 <= j < len(potentials)]
+        series = [table[:, k], *(table[:, j] - table[:, k] for j in near)]
+        found[str(k)] = (settled(f"state {k}", series), len(table))
+    starts = [e.start for e, _ in found.values()]
+    tables = [table[t:] for table, t in zip(potentials, starts, strict=True)]
+    return tables, [x[t:] for x, t in zip(samples, starts, strict=True)], left_out(found)
+
+
 def _checks(tables: Tables, solution: MultistateEstimate) -> list[Check]:
     ends = solution.difference(0, len(tables.times) - 1)
     bars = tables.bars()
@@ -162,7 +188,7 @@ def _checks(tables: Tables, solution: MultistateEstimate) -> list[Check]:
         overlap(min(pairs), "neighbours, two by two"),
         agreement("mbar against bar", ends, tables.sum_of_bars()),
         second_law(*tables.neighbours()),
-        *crooks_relation(*bars),
+        *crooks_relation(*bars, hint=REPLICAS if tables.one_distribution() else ""),
     ]
     if min(tables.sizes) >= ENOUGH_FOR_BLOCKS and min(pairs) > OVERLAP.hard:
         checks.append(halves_agree(*(tables.part(k / 2, (k + 1) / 2).ends() for k in (0, 1))))

@@ -42,12 +42,17 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Reading:
-    """Which frames are read, the first and then every ``stride``-th, and who evaluates them."""
+    """Which frames are read, the first and then every ``stride``-th, and who evaluates them.
+
+    ``equilibrate``: whether those from before their energies settle are left out once they are
+    known.
+    """
 
     start: int = 0
     stride: int = 1
     platform: str = "CPU"
     executor: Executor | None = None
+    equilibrate: bool = False
 
 
 def openmm_state(

@@ -9,6 +9,7 @@ from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.mbar import MultistateEstimate, mbar
 from helmflow.families.two_states.two_sided import Works, deviation_of_means, inefficiency
 from helmflow.skeleton.checks import rounding
+from helmflow.skeleton.limits import CONSISTENT
 
 Array = np.ndarray
 
@@ -71,6 +72,12 @@ class Tables:
             if all(_equal(table[:, j], table[:, k]) for table in self.potentials):
                 found.append((j, k, deviation_of_means(own[:, j], other[:, k])))
         return found
+
+    def one_distribution(self) -> bool:
+        """Whether the work from the first state to the last has one mean on samples of all."""
+        works = [table[:, -1] - table[:, 0] for table in self.potentials]
+        apart = [deviation_of_means(a, b) for a, b in combinations(works, 2)]
+        return max(apart) < CONSISTENT
 
     def _inefficiency(self, k: int) -> float:
         """That of the work to the neighbours, the larger of the two."""

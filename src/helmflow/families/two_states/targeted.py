@@ -25,6 +25,7 @@ from helmflow.families.two_states.difference import (
     temperature_of,
 )
 from helmflow.families.two_states.endpoints import End, SampledPair, State
+from helmflow.families.two_states.equilibrium import left_out, settled
 from helmflow.families.two_states.jacobian import log_det_checks
 from helmflow.families.two_states.mapped import Mapped, through_fit, through_map
 from helmflow.families.two_states.membership import membership_checks
@@ -87,6 +88,7 @@ def targeted_fep(
     map: Bijector | MapFit | None = None,  # noqa: A002 - the literature's word
     seed: int = 0,
     folds: int = 2,
+    equilibrate: bool = False,
     name: str = "A to B",
     notes: Sequence[Check] = (),
 ) -> TargetedResult:
@@ -96,6 +98,8 @@ def targeted_fep(
     `Bijector` from A to B, or a `MapFit` that makes one: it then sees one half of each series
     while the other half is evaluated and, with ``folds = 2``, the other way round. Works are
     ``w_F = u_B(f(x)) - u_A(x) - log|det df/dx|`` and the reverse through the inverse map.
+    ``equilibrate`` leaves out of each series what comes before its energies have settled (see
+    `equilibration`).
     Samples without a finite energy in their own state are left out and reported. Between two boxes
     the headline is that of the map; without one it fails its checks. ``notes`` are checks of where
     the samples come from, which are graded with the others. Raises ``InputError`` for
@@ -110,7 +114,7 @@ def targeted_fep(
         raise InputError("folds", "1 or 2", folds)
     temperature, particles = temperature_of(*pair.states), particles_of(state_a, pair.samples[0])
     quantity = difference(convention_of(*pair.states), temperature, particles)
-    comparison = compare(pair, map, quantity, run, folds)
+    comparison = compare(pair, map, quantity, run, folds, equilibrate)
     through = comparison.through  # here and not in `compare`: crystals leave out translations
     measured = [] if through is None else log_det_checks(through, pair.samples[0])
     notes = (*comparison.notes, *measured, *notes)
@@ -123,14 +127,18 @@ def compare(
     quantity: Quantity,
     run: Run,
     folds: int = 2,
+    equilibrate: bool = False,
 ) -> Comparison:
     """Works of both sides, without and with a map, and what their samples say of themselves."""
     check_comparable(pair.states, given)
     one_box = share_a_box(*pair.states)
     (x_a, x_b), (u_a, u_b) = pair.samples, pair.potentials(run.budget)
-    repeats = Repeats.of("AB", (x_a, x_b))
     trials = try_states((u_a, u_b), pair.samples, run)
     a, b = End.evaluate("a", x_a, u_a, u_b), End.evaluate("b", x_b, u_b, u_a)
+    settling: list[Check] = []
+    if equilibrate:
+        (a, b), settling = _equilibrated(a, b)
+    repeats = Repeats.of("AB", (a.x, b.x))
     a, b = (replace(end, times=k) for end, k in zip((a, b), repeats.times, strict=True))
     n_failed = u_a.n_failed + u_b.n_failed
     witness(trials, a.x, (a.u_own, a.u_other))
@@ -150,9 +158,19 @@ def compare(
         *samples_left_out(a.n_dropped + b.n_dropped, len(a.x) + len(b.x)),
         *failed_energies(n_failed, 2 * (len(x_a) + len(x_b))),
         *repeats.checks,
+        *settling,
         *_one_distribution(a, b),
     ]
     return Comparison(quantity, plain_works, through, tuple(notes), one_box)
+
+
+def _equilibrated(a: End, b: End) -> tuple[tuple[End, End], list[Check]]:
+    """Both series from where energies and works have settled."""
+    found = {
+        name: (settled(name, (end.u_own.numpy(), end.work)), len(end.x))
+        for name, end in (("A", a), ("B", b))
+    }
+    return (a.since(found["A"][0].start), b.since(found["B"][0].start)), [left_out(found)]
 
 
 def _one_distribution(a: End, b: End) -> list[Check]:

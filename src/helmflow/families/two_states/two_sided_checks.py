@@ -42,10 +42,13 @@ def two_sided_checks(works: Works, estimate: Estimate) -> list[Check]:
     ]
 
 
-def crooks_relation(*bars: Estimate) -> list[Check]:
-    """Whether works of both sides belong together, over all pairs of states; [] if none share."""
+def crooks_relation(*bars: Estimate, hint: str = "") -> list[Check]:
+    """Whether works of both sides belong together, over all pairs of states; [] if none share.
+
+    ``hint``: what else speaks of a cause.
+    """
     known = [e.diagnostics["crooks_chance"] for e in bars if "crooks_chance" in e.diagnostics]
-    meaning = "chance that works of sound samples contradict Crooks' relation as much"
+    meaning = f"chance that works of sound samples contradict Crooks' relation as much{hint}"
     least = min(1.0, len(known) * min(known, default=1.0))
     return [chance_of("forward against reverse", least, meaning)] if known else []
 
