@@ -1,3 +1,4 @@
+import bz2
 import json
 import subprocess
 import sys
@@ -147,6 +148,43 @@ def test_several_states(files, tmp_path):
     assert abs(result["value"] - pair.DELTA_F) < 5 * result["stderr"]
     with np.load(tmp_path / "run" / "work.npz") as work:
         assert work["u_kn"].shape == (2, 800)
+
+
+def test_lambdas_of_one_system(tmp_path):
+    system, kT = openmm.System(), pair.KT
+    force = openmm.CustomExternalForce("100*(1+lam)*(x^2+y^2+z^2)")
+    force.addGlobalParameter("lam", 0.0)
+    for k in range(3):
+        system.addParticle(12.011)
+        force.addParticle(k, [])
+    system.addForce(force)
+    with bz2.open(tmp_path / "one.xml.bz2", "wt") as file:
+        file.write(openmm.XmlSerializer.serialize(system))
+    (tmp_path / "lambdas.toml").write_text("lam = [0.0, 1.0]\n")
+    rng, topology = np.random.default_rng(0), pair.topology()
+    words = ["mbar", "--system", str(tmp_path / "one.xml.bz2"), "--temperature", "300"]
+    for lam in (0, 1):
+        x = rng.normal(size=(500, 3, 3)) * np.sqrt(kT / (200.0 * (1.0 + lam)))
+        mdtraj.Trajectory(x, topology).save_dcd(str(tmp_path / f"{lam}.dcd"))
+        words += ["--traj", str(tmp_path / f"{lam}.dcd")]
+    mdtraj.Trajectory(np.zeros((1, 3, 3)), topology).save_pdb(str(tmp_path / "top.pdb"))
+    words += ["--topology", str(tmp_path / "top.pdb"), "--platform", "Reference", "--json"]
+    told = ["--parameters", str(tmp_path / "lambdas.toml")]
+    done = CliRunner().invoke(app, [*words, *told, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert abs(result["value"] - 4.5 * np.log(2.0)) < 5 * result["stderr"]
+    assert result["grade"] == "A"
+    for text, expected in (
+        ("lamda = [0.0, 1.0]\n", "parameters that a force has (lam)"),
+        ("lam = [0.0, 'x']\n", "a list with a number for every state"),
+        ("lam = [0.0]\n", "two or more"),
+        ("lam = [0.0, 1.0, 2.0]\n", "traj: expected one for each of 3 systems"),
+    ):
+        (tmp_path / "lambdas.toml").write_text(text)
+        done = CliRunner().invoke(app, [*words, *told, "--out", str(tmp_path / "no")])
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        assert expected in done.stderr
 
 
 def test_frames_from_before_equilibrium_are_left_out_if_asked(files, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-LONG = ("08", "09", "11")
+LONG = ("08", "09")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmflow.commands.density import density
+from helmflow.commands.estimate import estimate
 from helmflow.commands.mbar import mbar
 from helmflow.commands.mistakes import OneLineGroup
 from helmflow.commands.mistakes import mistakes_in_one_line as _mistakes_in_one_line
@@ -171,6 +172,7 @@ def doctor() -> None:
 
 app.command()(tfep)
 app.command()(mbar)
+app.command()(estimate)
 app.command()(density)
 app.command()(sample)
 app.command()(merge)

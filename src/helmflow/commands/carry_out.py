@@ -23,8 +23,11 @@ def carry_out(
     compute: "Callable[[], tuple[Result, Mapping[str, np.ndarray]]]",
     *,
     as_json: bool,
+    unit: str = "kT",
 ) -> Never:
     """Compute, write the directory, print, and exit: with 1 for grade F.
+
+    ``unit``: of the last line, one that the result knows.
 
     A directory that holds something already is refused before the work, and nothing is left of one
     whose work failed or was interrupted.
@@ -40,7 +43,7 @@ def carry_out(
         directory.write_work(arrays)
         directory.write_result(result)
         write_page(directory)
-    typer.echo(result.to_json() if as_json else _summary(result, out))
+    typer.echo(result.to_json() if as_json else _summary(result, out, unit))
     raise typer.Exit(1 if result.grade == "F" else 0)
 
 
@@ -52,7 +55,7 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _summary(result: "Result", out: Path) -> str:
+def _summary(result: "Result", out: Path, unit: str) -> str:
     """What a person reads after a run; the number is the last line."""
     from helmflow.estimators.estimate import format_uncertainty
 
@@ -62,4 +65,15 @@ def _summary(result: "Result", out: Path) -> str:
         for row in result.estimates
     ]
     rows += [f"{o.name}: {format_uncertainty(o.value, o.stderr)}" for o in result.observables]
-    return "\n".join([*rows, result.reason, f"report: {out / 'report.html'}", str(result)])
+    end = [result.reason, f"report: {out / 'report.html'}", _last_line(result, unit)]
+    return "\n".join([*rows, *end])
+
+
+def _last_line(result: "Result", unit: str) -> str:
+    from helmflow.estimators.estimate import format_uncertainty
+
+    for other in result.other_units:
+        if other.unit == unit:
+            number = f"{format_uncertainty(other.value, other.stderr)} {unit}"
+            return f"{result.symbol} = {number}  ({result.method}; grade {result.verdict})"
+    return str(result)

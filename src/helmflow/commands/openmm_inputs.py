@@ -25,9 +25,7 @@ Seed = Annotated[int, typer.Option(help="Of every random number.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print result.json instead.")]
 Platform = Annotated[str, typer.Option(help="OpenMM platform; Reference is double precision.")]
 Threads = Annotated[int, typer.Option(min=1, help="Configurations evaluated at a time.")]
-Start = Annotated[
-    str, typer.Option(help="First frame used, or auto: where energies have settled.")
-]
+Start = Annotated[str, typer.Option(help="First frame used, or auto: where works have settled.")]
 Stride = Annotated[int, typer.Option(min=1, help="Every n-th frame is used.")]
 
 

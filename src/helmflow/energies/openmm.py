@@ -1,5 +1,8 @@
 """Energies of any OpenMM System."""
 
+import bz2
+import gzip
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -215,7 +218,7 @@ def _from_xml(text: str, platform: str, properties: dict[str, str], chunk: int) 
 
 
 def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
-    """The System in a file written by ``openmm.XmlSerializer``.
+    """The System in a file written by ``openmm.XmlSerializer``, also as .gz or .bz2.
 
     Raises ``InputError(field, ...)`` when there is none, and for one with a force in Python, which
     a file holds as a pickle: reading it would run what the file says.
@@ -223,11 +226,11 @@ def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
     from openmm import OpenMMException, System, XmlSerializer
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text(path)
         if _holds_python(text):
             raise InputError(field, "an OpenMM System without PythonForce, a pickle", f"{path}")
         system = XmlSerializer.deserialize(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(field, "a readable XML file", f"{path} ({error})") from error
     except (OpenMMException, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else "damaged"
@@ -235,6 +238,12 @@ def read_openmm_system(path: Path, field: str = "system") -> "openmm.System":
     if not isinstance(system, System):
         raise InputError(field, "an OpenMM System as XML", f"{path}, a {type(system).__name__}")
     return system
+
+
+def _text(path: Path) -> str:
+    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix.lower(), open)
+    with opener(path, "rt", encoding="utf-8") as file:
+        return file.read()
 
 
 def _holds_python(text: str) -> bool:

@@ -9,6 +9,7 @@ from helmflow.report.charge_figures import charge_history, ess_against_volume
 from helmflow.report.density_figures import density_map, torsion_map
 from helmflow.report.drawing import STYLE, Drawing, Work, settle
 from helmflow.report.estimate_figures import comparison, convergence, history, integrand
+from helmflow.report.state_figures import free_energies_of_states
 from helmflow.report.structure_figures import energy_histogram, radial_distribution
 from helmflow.report.work_figures import overlap_matrix, weights, work_distributions
 from helmflow.results import Result
@@ -21,6 +22,7 @@ FIGURES = (
     integrand,
     convergence,
     weights,
+    free_energies_of_states,
     overlap_matrix,
     radial_distribution,
     energy_histogram,

@@ -268,7 +268,7 @@ def equilibrated(parts: Mapping[str, tuple[float, str]]) -> Check:
     """Whether most of every series is left; by state the part left out, and what that gained."""
     worst = max(part for part, _ in parts.values())
     meaning = "; ".join(f"{state}: {what}" for state, (_, what) in parts.items())
-    return within("frames before equilibrium", worst, UNEQUILIBRATED, meaning)
+    return at_most("frames before equilibrium", worst, UNEQUILIBRATED, meaning)
 
 
 def failed_energies(n_failed: int, n: int) -> list[Check]:

@@ -70,7 +70,7 @@ LEFT_THEIR_SITE = Limit(1e-3, 1e-2)
 LEFT_OUT = Limit(1e-3, 0.05)
 """Samples that have no finite energy in their own state, of all."""
 
-UNEQUILIBRATED = Limit(0.5, 0.8)
+UNEQUILIBRATED = 0.5
 """Part of a series before it fluctuates about its mean: what remains must be most of it."""
 
 FAILED = Limit(1e-3, 5e-3)

@@ -21,7 +21,7 @@ from helmflow.families.two_states.tables import Tables
 from helmflow.families.two_states.trial import try_states, witness
 from helmflow.families.two_states.two_sided import ENOUGH_FOR_BLOCKS
 from helmflow.families.two_states.two_sided_checks import crooks_relation, second_law
-from helmflow.results import Check, Result
+from helmflow.results import Check, Observable, Result
 from helmflow.results.exchange import u_nk
 from helmflow.shapes import Configs
 from helmflow.skeleton.checks import (
@@ -85,12 +85,14 @@ class MultistateResult:
 
     def arrays(self) -> Mapping[str, Array]:
         """What goes to ``work.npz``."""
+        overlap = self.states.overlap
+        sampled = ~np.isnan(np.diag(overlap))
         return {
             "u_kn": np.concatenate(self.potentials).T,
             "n_k": np.array([len(p) for p in self.potentials]),
             "f_k": self.states.f_k,
             "stderr_ij": self.states.stderr_ij,
-            "overlap": self.states.overlap,
+            "overlap": overlap[np.ix_(sampled, sampled)],
             **_convergence(self.tables, self.quantity),
         }
 
@@ -108,7 +110,7 @@ def multistate(
 
     ``samples[k]`` (n_k, ...) are from state k, in time order; neighbours in the list should
     overlap. Samples without a finite energy in their own state are left out, and
-    with ``equilibrate`` what comes before the energies of a series have settled (see
+    with ``equilibrate`` what comes before the works of a series have settled (see
     `equilibration`). ``notes`` are checks of where the samples come from, which are graded with
     the others. Raises ``InputError`` for fewer than two states, samples of different shapes, or
     several boxes.
@@ -128,7 +130,7 @@ def multistate(
     tables = Tables(tuple(potentials), repeats.times)
     solution = tables.mbar()
     checks = [
-        *_checks(tables, solution),
+        *checks_of(tables, solution),
         *membership_checks(states, own_samples),
         *barostat_checks(*states),
         *notes_of_energies,
@@ -168,25 +170,32 @@ def _evaluated(
 def _equilibrated(
     potentials: Sequence[Array], samples: Sequence[Configs]
 ) -> tuple[list[Array], list[Configs], Check]:
-    """Every series from where its energy, and the works to its neighbours, have settled."""
+    """Every series from where the works to its neighbours have settled."""
     found = {}
     for k, table in enumerate(potentials):
-        near = [j for j in (k - 1, k + 1) if 0 <= j < len(potentials)]
-        series = [table[:, k], *(table[:, j] - table[:, k] for j in near)]
+        series = since_settled(table, k, range(len(potentials)))
         found[str(k)] = (settled(f"state {k}", series), len(table))
     starts = [e.start for e, _ in found.values()]
     tables = [table[t:] for table, t in zip(potentials, starts, strict=True)]
     return tables, [x[t:] for x, t in zip(samples, starts, strict=True)], left_out(found)
 
 
-def _checks(tables: Tables, solution: MultistateEstimate) -> list[Check]:
+def since_settled(table: Array, k: int, sampled: Sequence[int]) -> list[Array]:
+    """What must have settled in samples (n, K) of state k: the works to its neighbours."""
+    at = list(sampled).index(k)
+    near = [sampled[i] for i in (at - 1, at + 1) if 0 <= i < len(sampled)]
+    return [table[:, j] - table[:, k] for j in near]
+
+
+def checks_of(tables: Tables, solution: MultistateEstimate) -> list[Check]:
+    """The certificate of states whose samples know each other's potentials."""
     ends = solution.difference(0, len(tables.times) - 1)
     bars = tables.bars()
     pairs = [pair.diagnostics["overlap"] for pair in bars]
     checks = [
         effective_samples(float(solution.n_eff.min()), "least"),
         overlap(min(pairs), "neighbours, two by two"),
-        agreement("mbar against bar", ends, tables.sum_of_bars()),
+        *([agreement("mbar against bar", ends, tables.sum_of_bars())] if tables.complete else []),
         second_law(*tables.neighbours()),
         *crooks_relation(*bars, hint=REPLICAS if tables.one_distribution() else ""),
     ]
@@ -203,10 +212,19 @@ def _finding(solution: MultistateEstimate, tables: Tables, checks: Sequence[Chec
     last = len(tables.times) - 1
     # the ends need not overlap
     headline = replace(solution.difference(0, last), diagnostics={})
-    steps = [
-        replace(solution.difference(k, k + 1), method=f"mbar {k}-{k + 1}") for k in range(last)
-    ]
-    return Finding(headline, tuple(checks), {}, rows=(tables.sum_of_bars(), *steps))
+    labels = [str(k) for k in range(last + 1)]
+    observables = free_energies(solution, labels)
+    return Finding(
+        headline, tuple(checks), {}, rows=(tables.sum_of_bars(),), observables=observables
+    )
+
+
+def free_energies(states: MultistateEstimate, labels: Sequence[str]) -> tuple[Observable, ...]:
+    """f of every state relative to the first, for the table."""
+    return tuple(
+        Observable(f"f({label}) - f({labels[0]})", float(f), float(stderr))
+        for label, f, stderr in zip(labels[1:], states.f_k[1:], states.stderr_k[1:], strict=True)
+    )
 
 
 def _convergence(tables: Tables, quantity: Quantity) -> Mapping[str, Array]:

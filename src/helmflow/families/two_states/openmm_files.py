@@ -14,6 +14,7 @@ from helmflow.energies.base import Energy
 from helmflow.energies.constant_pressure import ConstantPressure, with_boxes
 from helmflow.energies.openmm import OpenMMEnergy, read_openmm_system
 from helmflow.energies.openmm_boxes import reduced_box
+from helmflow.energies.openmm_parameters import Parameters, with_parameters
 from helmflow.errors import InputError
 from helmflow.families.two_states.whole_molecules import Links, joined, links_of
 from helmflow.results import Check
@@ -44,8 +45,7 @@ class Sampled:
 class Reading:
     """Which frames are read, the first and then every ``stride``-th, and who evaluates them.
 
-    ``equilibrate``: whether those from before their energies settle are left out once they are
-    known.
+    ``equilibrate``: whether those from before works settle are left out, once these are known.
     """
 
     start: int = 0
@@ -87,10 +87,12 @@ def read_states(
     *,
     pressure: float | None = None,
     reading: Reading | None = None,
+    parameters: Sequence[Parameters] | None = None,
 ) -> list[Sampled]:
     """One state per pair of a System (XML) and a trajectory, each given as (field, path).
 
     The box is that of the trajectory; with a ``pressure`` in bar every frame has its own.
+    ``parameters`` are those of each state, where the Systems have any (`openmm_states`).
     Molecules that were broken across its faces are put together along the topology's bonds. Raises
     ``InputError`` naming the field for files that are damaged or do not belong together.
     """
@@ -100,6 +102,8 @@ def read_states(
     sampled, masses = [], None
     for (field, path), (traj_field, traj_path) in zip(systems, trajectories, strict=True):
         system = read_openmm_system(path, field)
+        if parameters is not None:
+            system = with_parameters(system, parameters[len(sampled)])
         in_system = np.array(
             [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
         )

@@ -98,7 +98,7 @@ def targeted_fep(
     `Bijector` from A to B, or a `MapFit` that makes one: it then sees one half of each series
     while the other half is evaluated and, with ``folds = 2``, the other way round. Works are
     ``w_F = u_B(f(x)) - u_A(x) - log|det df/dx|`` and the reverse through the inverse map.
-    ``equilibrate`` leaves out of each series what comes before its energies have settled (see
+    ``equilibrate`` leaves out of each series what comes before its works have settled (see
     `equilibration`).
     Samples without a finite energy in their own state are left out and reported. Between two boxes
     the headline is that of the map; without one it fails its checks. ``notes`` are checks of where
@@ -165,11 +165,8 @@ def compare(
 
 
 def _equilibrated(a: End, b: End) -> tuple[tuple[End, End], list[Check]]:
-    """Both series from where energies and works have settled."""
-    found = {
-        name: (settled(name, (end.u_own.numpy(), end.work)), len(end.x))
-        for name, end in (("A", a), ("B", b))
-    }
+    """Both series from where works have settled."""
+    found = {name: (settled(name, [end.work]), len(end.x)) for name, end in (("A", a), ("B", b))}
     return (a.since(found["A"][0].start), b.since(found["B"][0].start)), [left_out(found)]
 
 
