@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helmflow.commands.combine import combine
 from helmflow.commands.density import density
 from helmflow.commands.estimate import estimate
 from helmflow.commands.mbar import mbar
@@ -173,6 +174,7 @@ def doctor() -> None:
 app.command()(tfep)
 app.command()(mbar)
 app.command()(estimate)
+app.command()(combine)
 app.command()(density)
 app.command()(sample)
 app.command()(merge)

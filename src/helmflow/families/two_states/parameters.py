@@ -1,6 +1,5 @@
 """States of one OpenMM System that differ in its global parameters, such as lambda."""
 
-import tomllib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from helmflow.energies.openmm_parameters import Parameters, defaults, with_parameters
 from helmflow.errors import InputError
 from helmflow.families.two_states.openmm_files import openmm_state
+from helmflow.tables import read_toml
 from helmflow.thermo import ThermodynamicState
 
 if TYPE_CHECKING:
@@ -57,21 +57,13 @@ def read_parameters(path: Path) -> list[dict[str, float]]:
 
     For example ``lambda_sterics = [1.0, 0.5, 0.0]``. Raises InputError for anything else.
     """
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError("parameters", "a readable TOML file", f"{path} ({error})") from error
-    for name, values in table.items():
-        numbers = isinstance(values, list) and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) for v in values
-        )
-        if not numbers:
+    table: dict[str, list[float]] = {}
+    for name, values in read_toml(path, "parameters").items():
+        if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
             raise InputError(f"parameters, {name}", "a list with a number for every state", values)
+        table[name] = [float(v) for v in values]
     lengths = {name: len(values) for name, values in table.items()}
     if len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
         got = ", ".join(f"{n} of {name}" for name, n in lengths.items()) or "none"
         raise InputError("parameters", "as many values of each, two or more", got)
-    return [
-        dict(zip(table, map(float, row), strict=True)) for row in zip(*table.values(), strict=True)
-    ]
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
