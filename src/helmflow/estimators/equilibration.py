@@ -19,7 +19,7 @@ _AS_GOOD = 0.95
 """Of the most effective samples: where all of the series has as many, nothing is left out, which
 would be by chance."""
 
-_FEWEST = 20
+FEWEST = 20
 """Values that must be left for their correlation to be known."""
 
 
@@ -43,9 +43,9 @@ def equilibration(series: ArrayLike) -> Equilibration:
     Source: J. D. Chodera, doi:10.1021/acs.jctc.5b00784.
     """
     values = as_float_array("series", series, ndim=1)
-    if values.size < _FEWEST:
-        raise InputError("series", f"at least {_FEWEST} values", values.size)
-    latest = min(values.size - _FEWEST, _LATEST * values.size)
+    if values.size < FEWEST:
+        raise InputError("series", f"at least {FEWEST} values", values.size)
+    latest = min(values.size - FEWEST, _LATEST * values.size)
     starts = np.unique(np.linspace(0, latest, _CANDIDATES).astype(int))
     sizes = [integrated_autocorrelation(values[t:]).n_eff for t in starts]
     best = 0 if sizes[0] >= _AS_GOOD * max(sizes) else int(np.argmax(sizes))

@@ -21,8 +21,8 @@ def with_unsampled(
     """
     sampled = n_k > 0
     occupied = np.log(n_k[sampled]) + f_k[sampled]
-    mixture = logsumexp(occupied[:, None] - u_kn[sampled], axis=0)
-    f = -logsumexp(-u_kn - mixture, axis=1)
+    mixture = np.asarray(logsumexp(occupied[:, None] - u_kn[sampled], axis=0))
+    f = -np.asarray(logsumexp(-u_kn - mixture, axis=1))
     weights = np.exp(f[:, None] - u_kn - mixture)
     _, s, v = np.linalg.svd(weights.T, full_matrices=False)
     factor = s[:, None] * v

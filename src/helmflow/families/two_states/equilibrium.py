@@ -1,36 +1,31 @@
-"""Frames from before a simulation had settled, found in its energies and left out."""
+"""Frames from before a simulation had settled, found in its works and left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from helmflow.errors import InputError
-from helmflow.estimators.equilibration import Equilibration, equilibration
+from helmflow.estimators.equilibration import FEWEST, Equilibration, equilibration
 from helmflow.results import Check
 from helmflow.skeleton.checks import equilibrated, rounding
 
 Array = np.ndarray
 
 
-def settled(name: str, series: Sequence[Array]) -> Equilibration:
+def settled(series: Sequence[Array]) -> Equilibration:
     """The latest start that any of these series (n,) of one state asks for.
 
-    Infinite values count as the largest finite one, constant series and NaN say nothing. Raises
-    InputError for too few frames.
+    Infinite values count as the largest finite one; constant series, NaN, and series too short to
+    know say nothing.
     """
     n = len(series[0])
     found = [Equilibration(0, float(n), float(n))]
     for values in series:
         known = np.flatnonzero(~np.isnan(values))
         finite = values[np.isfinite(values)]
-        if not finite.size or np.ptp(finite) <= rounding(float(finite[0])):
+        if known.size < FEWEST or not finite.size or np.ptp(finite) <= rounding(float(finite[0])):
             continue
-        try:
-            begun = equilibration(np.clip(values[known], None, finite.max()))
-        except InputError as error:
-            expected = f"a number of frames for {name}, or longer series"
-            raise InputError("start", expected, f"{known.size} frames") from error
+        begun = equilibration(np.clip(values[known], None, finite.max()))
         found.append(replace(begun, start=int(known[begun.start])))
     return max(found, key=lambda e: (e.start, -e.n_eff))
 

@@ -88,7 +88,7 @@ def _settled(data: SampledPotentials) -> tuple[SampledPotentials, Check]:
     slopes = None if data.slopes is None else list(data.slopes.values)
     for k in data.sampled:
         table = potentials[k]
-        found = settled(f"state {data.labels[k]}", since_settled(table, k, data.sampled))
+        found = settled(since_settled(table, k, data.sampled))
         starts[data.labels[k]] = (found, len(table))
         potentials[k] = table[found.start :]
         if slopes is not None and len(slopes[k]) == len(table):

@@ -174,7 +174,7 @@ def _equilibrated(
     found = {}
     for k, table in enumerate(potentials):
         series = since_settled(table, k, range(len(potentials)))
-        found[str(k)] = (settled(f"state {k}", series), len(table))
+        found[str(k)] = (settled(series), len(table))
     starts = [e.start for e, _ in found.values()]
     tables = [table[t:] for table, t in zip(potentials, starts, strict=True)]
     return tables, [x[t:] for x, t in zip(samples, starts, strict=True)], left_out(found)

@@ -166,7 +166,7 @@ def compare(
 
 def _equilibrated(a: End, b: End) -> tuple[tuple[End, End], list[Check]]:
     """Both series from where works have settled."""
-    found = {name: (settled(name, [end.work]), len(end.x)) for name, end in (("A", a), ("B", b))}
+    found = {name: (settled([end.work]), len(end.x)) for name, end in (("A", a), ("B", b))}
     return (a.since(found["A"][0].start), b.since(found["B"][0].start)), [left_out(found)]
 
 
