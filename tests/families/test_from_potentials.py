@@ -82,8 +82,8 @@ def test_all_data_of_independent_samples_give_what_pymbar_gives():
 
 def test_error_bars_of_correlated_data_are_calibrated():
     z = []
-    for seed in range(60):
-        found = estimate(harmonic(600, seed, rho=0.8)).result
+    for seed in range(40):
+        found = estimate(harmonic(400, seed, rho=0.8)).result
         z.append((found.value - EXACT) / found.stderr)
     assert_calibrated(np.array(z))
 
@@ -213,6 +213,44 @@ def test_files_that_cannot_be_read(tmp_path, name, content, expected):
     with pytest.raises(InputError, match=expected) as caught:
         read_potentials([path], 300.0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"u_kn": np.zeros((0, 0)), "N_k": np.zeros(0)},
+        {"u_kn": np.zeros((2, 8)) * 1j, "N_k": [4, 4]},
+        {"u_kn": np.zeros((2, 8)), "N_k": [-1, 9]},
+        {"u_kn": np.array([["a", "b"]]), "N_k": [2]},
+        {"something": np.zeros(3)},
+    ],
+)
+def test_arrays_that_mean_nothing(tmp_path, arrays):
+    np.savez(tmp_path / "u.npz", **arrays)
+    with pytest.raises(InputError):
+        read_potentials([tmp_path / "u.npz"])
+
+
+def test_what_is_no_data():
+    for data in ({"a": 1}, [1, 2], None):
+        with pytest.raises(InputError, match="a frame of pandas"):
+            estimate(data)
+    words = frame(harmonic(10)).astype(object)
+    words.iloc[3, 1] = "much"
+    with pytest.raises(InputError, match="real numbers"):
+        estimate(words)
+
+
+def test_a_state_far_from_all_samples_is_no_a():
+    stiff = np.array([1.0, 2.0, 60.0])
+    rng = np.random.default_rng(0)
+    tables = [
+        0.5 * (rng.normal(size=(n, 3)) ** 2 / k).sum(1)[:, None] * stiff
+        for n, k in ((300, 1.0), (300, 2.0), (0, 60.0))
+    ]
+    found = estimate(SampledPotentials(tuple(tables), ("0", "1", "2"))).result
+    assert found.grade in "CDF"
+    assert "weights that count" in found.reason or "pareto k" in found.reason
 
 
 def test_transposed_arrays_are_recognised(tmp_path):

@@ -43,7 +43,7 @@ def from_u_kn(u_kn: Array, n_k: Array, *, field: str = "u_kn") -> SampledPotenti
     if u.ndim != 2 or counts.shape != u.shape[:1] or (counts != np.floor(counts)).any():
         expected = "u_kn (K, N) and N_k (K,), whole numbers"
         raise InputError(field, expected, f"shapes {u.shape} and {counts.shape}")
-    if counts.min() < 0 or counts.sum() != u.shape[1]:
+    if not counts.size or counts.min() < 0 or counts.sum() != u.shape[1]:
         got = f"N_k of {counts.sum():g} in all for {u.shape[1]} samples"
         hint = "; transposed?" if counts.sum() == u.shape[0] else ""
         raise InputError(field, "N_k that add up to the number of columns", got + hint)
@@ -122,7 +122,10 @@ def _comment(path: Path) -> dict[str, object]:
 
 
 def _numbers(field: str, values: Array) -> Array:
+    array = np.asarray(values)
     try:
-        return np.asarray(values, dtype=np.float64)
+        if array.dtype.kind not in "fiu":
+            array = array.astype(object).astype(np.float64)
+        return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(field, "real numbers", str(np.asarray(values).dtype)) from error
+        raise InputError(field, "real numbers", str(array.dtype)) from error

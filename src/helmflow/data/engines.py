@@ -44,8 +44,9 @@ def read_engine(
 
     Raises InputError without alchemlyb, without a temperature and for files it cannot read.
     """
-    if temperature is None:
-        raise InputError("temperature", f"kelvin, to read {paths[0].name}", "none")
+    if temperature is None or not 0.0 < temperature < 1e6:
+        got = "none" if temperature is None else temperature
+        raise InputError("temperature", f"kelvin, to read {paths[0].name}", got)
     try:
         import pandas as pd
 

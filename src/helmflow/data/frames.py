@@ -28,6 +28,8 @@ def from_frames(
     the energy unit, kT unless said otherwise. Raises InputError for a frame without states in its
     index, for samples of a state that is no column, and for another unit without a temperature.
     """
+    if not hasattr(u_nk, "columns") or not hasattr(u_nk, "index"):
+        raise InputError(field, "a frame of pandas, or SampledPotentials", type(u_nk).__name__)
     states = _ordered([_state(field, column) for column in u_nk.columns])
     columns = {_state(field, column): k for k, column in enumerate(u_nk.columns)}
     temperature, kT = _scale(u_nk, field)
@@ -36,7 +38,7 @@ def from_frames(
     if foreign:
         expected = f"samples of states that are columns ({_names(states)})"
         raise InputError(field, expected, f"samples at {_name(foreign[0])}")
-    rows = u_nk.to_numpy(dtype=np.float64)[:, [columns[state] for state in states]] / kT
+    rows = _numbers(u_nk, field)[:, [columns[state] for state in states]] / kT
     none = np.empty(0, dtype=int)
     potentials = tuple(rows[rows_of.get(state, none)] for state in states)
     slopes = None if dHdl is None else _slopes(dHdl, states)
@@ -47,7 +49,7 @@ def from_frames(
 def _slopes(frame: "pd.DataFrame", states: Sequence[State]) -> Slopes:
     _, kT = _scale(frame, "dHdl")
     rows_of, none = _rows_of_states(frame, "dHdl"), np.empty(0, dtype=int)
-    rows = frame.to_numpy(dtype=np.float64) / kT
+    rows = _numbers(frame, "dHdl") / kT
     values = tuple(rows[rows_of.get(state, none)] for state in states)
     return Slopes(np.array(states, dtype=np.float64), values)
 
@@ -82,6 +84,13 @@ def _rows_of_states(frame: "pd.DataFrame", field: str) -> dict[State, Array]:
         rows = np.flatnonzero((codes == k) & fresh)
         found[_state(field, state)] = rows[np.argsort(times[rows], kind="stable")]
     return found
+
+
+def _numbers(frame: "pd.DataFrame", field: str) -> Array:
+    try:
+        return frame.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(field, "real numbers", " ".join(str(error).split())) from error
 
 
 def _ordered(states: Sequence[State]) -> list[State]:

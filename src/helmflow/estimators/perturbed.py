@@ -11,8 +11,10 @@ _DEPENDENT = 1e-10
 
 def with_unsampled(
     u_kn: FloatArray, n_k: FloatArray, f_k: FloatArray, g: float
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """f (K,) of all states, and standard errors (K, K) of f_j - f_i, some of n_k (K,) zero.
+
+    And the logarithms (K, N) of the weights that carry all samples to each state.
 
     ``f_i = -ln sum_n exp(-u_in) / sum_k n_k exp(f_k - u_kn)``; ``f_k`` (K,) need be right for
     states with samples only. With the weights W_nk of every state, the covariance is
@@ -23,11 +25,12 @@ def with_unsampled(
     occupied = np.log(n_k[sampled]) + f_k[sampled]
     mixture = np.asarray(logsumexp(occupied[:, None] - u_kn[sampled], axis=0))
     f = -np.asarray(logsumexp(-u_kn - mixture, axis=1))
-    weights = np.exp(f[:, None] - u_kn - mixture)
+    log_weights = f[:, None] - u_kn - mixture
+    weights = np.exp(log_weights)
     _, s, v = np.linalg.svd(weights.T, full_matrices=False)
     factor = s[:, None] * v
     core = np.eye(len(s)) - (factor * n_k) @ factor.T
     inverse = np.linalg.pinv(core, rcond=_DEPENDENT, hermitian=True)
     theta = factor.T @ inverse @ factor
     variance = np.diag(theta)[:, None] + np.diag(theta) - 2.0 * theta
-    return f - f[0], np.sqrt(g * np.maximum(variance, 0.0))
+    return f - f[0], np.sqrt(g * np.maximum(variance, 0.0)), log_weights

@@ -8,9 +8,11 @@ import numpy as np
 from helmflow.data import SampledPotentials
 from helmflow.data.frames import from_frames
 from helmflow.errors import ConvergenceError, InputError
+from helmflow.estimators.diagnostics import pareto_k
 from helmflow.estimators.estimate import Estimate
 from helmflow.estimators.mbar import MultistateEstimate
 from helmflow.estimators.perturbed import with_unsampled
+from helmflow.estimators.reweighting import kish_ess
 from helmflow.estimators.slopes import integrate_slopes
 from helmflow.families.two_states.difference import CONVENTION, difference
 from helmflow.families.two_states.equilibrium import left_out, settled
@@ -22,7 +24,7 @@ from helmflow.families.two_states.multistate import (
 )
 from helmflow.families.two_states.tables import Tables
 from helmflow.results import Check
-from helmflow.skeleton.checks import samples_left_out
+from helmflow.skeleton.checks import pareto_tail, samples_left_out, weights_that_count
 from helmflow.skeleton.quantity import Finding
 from helmflow.skeleton.run import Run
 
@@ -62,7 +64,8 @@ def estimate(
     checks = [*checks_of(tables, solution), *checks]
     n_kept = sum(len(table) for table in given.potentials)
     checks += samples_left_out(n_lost, n_kept)
-    everywhere = _all_states(given, tables, solution)
+    everywhere, of_weights = _all_states(given, tables, solution)
+    checks += of_weights
     method = "mbar" if tables.complete else "bar, summed"
     headline = replace(everywhere.difference(0, len(given.labels) - 1), method=method)
     rows = [tables.sum_of_bars()] if tables.complete and len(sampled) == len(given.labels) else []
@@ -101,25 +104,31 @@ def _settled(data: SampledPotentials) -> tuple[SampledPotentials, Check]:
 
 def _all_states(
     data: SampledPotentials, tables: Tables, solution: MultistateEstimate
-) -> MultistateEstimate:
-    """Free energies of the states with samples, and of those without by reweighting."""
+) -> tuple[MultistateEstimate, list[Check]]:
+    """Free energies of the states with samples, and of those without by reweighting, judged."""
     sampled = data.sampled
     if len(sampled) == len(data.labels):
-        return solution
+        return solution, []
     u_kn = np.concatenate([data.potentials[k] for k in sampled]).T
     if np.isnan(u_kn).any():
         raise InputError("data", "potentials in all states, if some have no samples", "NaN")
     n_k, f_k = np.zeros(len(data.labels)), np.zeros(len(data.labels))
     n_k[sampled], f_k[sampled] = tables.sizes, solution.f_k
     g = float((np.array(tables.sizes) / solution.n_eff).max())
-    f, stderr = with_unsampled(u_kn, n_k, f_k, g)
+    f, stderr, log_weights = with_unsampled(u_kn, n_k, f_k, g)
     of_samples = np.ix_(sampled, sampled)
     stderr[of_samples] = np.maximum(stderr[of_samples], solution.stderr_ij)
-    n_eff = np.full(len(data.labels), float(solution.n_eff.min()))
+    n_eff = np.array([kish_ess(row) / g for row in log_weights])
+    missing = n_k == 0
+    checks = [
+        weights_that_count(float(n_eff[missing].min())),
+        pareto_tail(max(map(pareto_k, log_weights[missing])), u_kn.shape[1]),
+    ]
     n_eff[sampled] = solution.n_eff
     overlap = np.full_like(stderr, np.nan)
     overlap[of_samples] = solution.overlap
-    return replace(solution, f_k=f, stderr_ij=stderr, n_eff=n_eff, overlap=overlap)
+    everywhere = replace(solution, f_k=f, stderr_ij=stderr, n_eff=n_eff, overlap=overlap)
+    return everywhere, checks
 
 
 def _integral(data: SampledPotentials) -> list[Estimate]:
