@@ -79,7 +79,7 @@ def test_free_energy_of_a_crystal(finished):
 
 
 def test_ln_z_of_a_field():
-    settings = QUICK.model_copy(update={"target_error": 0.05})
+    settings = QUICK.model_copy(update={"target_error": 0.02})
     result = flow_run("lattice/phi4_4", settings=settings)
     exact = load_system("lattice/phi4_4").references[0].value
     assert_consistent(result.value, result.stderr, exact, resolve=0.3)
